@@ -346,10 +346,7 @@ def page(accept: str = "") -> tuple[bytes, str]:
 
 
 def serve(host: str, port: int) -> Callable[[], None]:
-    """Serves the page on a port of its own, from a thread. Returns the function that stops it.
-
-    Raises OSError.
-    """
+    """Serves the page on a port of its own, from a thread. Returns what stops it. Raises OSError."""
     server, thread = start_http_server(port, addr=host, registry=_registry)
 
     def end() -> None:

@@ -121,7 +121,7 @@ class Secrets:
             _OF_PARTNER,
             _OF_ROW,
         ):
-            raise SecretError("it is no sealed value")
+            raise SecretError("it is not a sealed value")
         context = (place.context if version == _OF_ROW else place.former).encode()
         rest = rest[1:]
         key_id, rest = bytes(rest[:_KEY_ID_BYTES]), rest[_KEY_ID_BYTES:]

@@ -56,9 +56,9 @@ CLEAR_TEXT_REFUSALS: Final = {
     "postgresql": "production does not speak to PostgreSQL in clear text: add sslmode=verify-full and "
     "sslrootcert= (or at least sslmode=require) to REGISTRAR_DATABASE_URL and "
     "REGISTRAR_MIGRATION_DATABASE_URL; "
-    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=postgresql",
+    "for a network that nobody else can use, set REGISTRAR_ALLOW_CLEAR_TEXT=postgresql",
     "redis": "production does not speak to Redis in clear text: use rediss:// in REGISTRAR_REDIS_URL; "
-    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=redis",
+    "for a network that nobody else can use, set REGISTRAR_ALLOW_CLEAR_TEXT=redis",
 }
 
 TRUE: Final = frozenset({"1", "on", "true", "yes"})
@@ -98,7 +98,7 @@ def postgresql_faults(url: str, environment: Mapping[str, str] = os.environ) -> 
         if name not in POSTGRESQL_PARAMETERS:
             yield f"{name}= is not a parameter that Registrar knows: remove it"
         elif (harmless := WITHOUT_EFFECT.get(name)) is not None and value not in harmless:
-            yield f"{name}={value} is not supported: remove it; sslmode=verify-full proves whom we speak to"
+            yield f"{name}={value} is not supported: remove it; sslmode=verify-full verifies the server"
     mode = ssl_mode(url, environment)
     if mode not in SSL_MODES:
         yield f"sslmode={mode} does not exist: use one of {', '.join(SSL_MODES)}"

@@ -346,7 +346,7 @@ def _modules(package: str) -> list[str]:
     try:
         path = importlib.import_module(package).__path__
     except (ModuleNotFoundError, AttributeError) as error:
-        raise SettingsRefused([f"REGISTRAR_MORE_PLATFORMS: {package!r} is no package here."]) from error
+        raise SettingsRefused([f"REGISTRAR_MORE_PLATFORMS: {package!r} is not installed."]) from error
     names = sorted(f"{package}.{info.name}" for info in pkgutil.iter_modules(path))
     return [name for name in names if name != __name__]
 

@@ -23,8 +23,8 @@ PORTAL_FILE = FileFormat(
         "that {customer} sees. If the group is there already, add the devices to it.",
         "Browse to {file}, upload it, and choose Save: nothing is registered before that. Then mark the file "
         "as uploaded here.",
-        "When Partner Center has finished, look at every device and not only at the batch: 'finished' stands "
-        "over failed devices too.",
+        "When Partner Center has finished, look at every device and not only at the batch: 'finished' may "
+        "also mean failed devices.",
         "Record the outcome here: all registered, device by device, or with Partner Center's own list of "
         "results.",
     ),

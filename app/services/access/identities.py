@@ -217,10 +217,9 @@ async def create_key(
     scopes: Sequence[Scope] = PRESETS[Preset.OPERATOR],
     expires_at: datetime | None = None,
 ) -> NewKey:
-    """Creates a key for the operator's command line, which asks for scopes and expiry. Raises
-    `quota_exceeded`."""
+    """Creates a key for the command line, which asks for scopes and expiry. Raises `quota_exceeded`."""
     if not name.strip():
-        raise Unprocessable("invalid_parameter", "A key needs a name: what it is for.")
+        raise Unprocessable("invalid_parameter", "A key needs a name that says what it is for.")
     require_safe(name)
     key = mint()
     async with runtime.transaction(principal) as tx:

@@ -121,7 +121,7 @@ class ConnectionAccess:
 
     async def token(self, wanted: TokenFor) -> str:
         if not self.record.client_secret:
-            said = Said(description="the connection has no client secret; give it one")
+            said = Said(description="the connection has no client secret; enter one")
             raise ConnectionTrouble("credential_missing", said)
         cache = self.runtime.token_cache
         slot = self._slot(wanted)
@@ -270,13 +270,13 @@ async def read_access(
     """Like `open_access`, in the caller's transaction."""
     record = await connections.get(tx, connection_id)
     if record is None:
-        raise LookupError("the connection has gone")
+        raise LookupError("the connection no longer exists")
     if record.mode is ConnectionMode.PORTAL or runtime.abilities[record.platform].registers is None:
         # The only way to Microsoft is closed for a connection that people serve by hand.
         platform = runtime.platforms[record.platform]
         raise Unprocessable(
             "partner_role_cannot_use_api" if platform.automated else "platform_not_automated",
-            f"A portal connection: {platform.title} is not asked anything for it.",
+            f"This is a portal connection: Registrar does not call {platform.title} for it.",
         )
     return ConnectionAccess(runtime, ActingFor(tx.partner_id, tx.actor), record, fresh)
 

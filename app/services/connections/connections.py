@@ -103,7 +103,7 @@ def _mode_of(runtime: Runtime, caller: Caller, new: NewConnection) -> Connection
         missing = [name for name in ("client_id", "client_secret") if getattr(new, name) is None]
         if missing:
             errors = [FieldError(f"/{name}", "validation_failed", "It is missing.") for name in missing]
-            raise Unprocessable("validation_failed", f"{platform.title} is called with credentials.", errors)
+            raise Unprocessable("validation_failed", f"{platform.title} needs credentials.", errors)
         return ConnectionMode.API
     if platform.file is not None:
         _refuse_credentials([name for name in _CREDENTIALS if getattr(new, name) is not None])
@@ -209,13 +209,11 @@ async def update(
                 await troubles.end(tx, connection_id, runtime.now())
                 await troubles.pull_all_forward(runtime, tx, connection_id)
     except IntegrityError as error:
-        raise Conflict("already_exists", "There is a connection of this name already.") from error
+        raise Conflict("already_exists", "There is already a connection with this name.") from error
     if sealed or emptied:
         runtime.token_cache.forget(connection_id)
     if "client_secret" in emptied:
-        missing = ConnectionTrouble(
-            "credential_missing", Said(description="the client secret was removed")
-        )
+        missing = ConnectionTrouble("credential_missing", Said(description="the client secret was removed"))
         await note_trouble(runtime, principal, connection_id, missing, began=runtime.now())
     return await get(runtime, principal, connection_id)
 
@@ -239,7 +237,7 @@ def _refuse_without_secrets(
     needed = ["client_secret", *(["refresh_token"] if before.has_refresh_token else [])]
     what = " and ".join(sorted(changed))
     errors = [
-        FieldError(f"/{name}", "validation_failed", f"It is needed again where {what} changes.")
+        FieldError(f"/{name}", "validation_failed", f"It has to be sent again when {what} changes.")
         for name in needed
         if name not in sealed
     ]
@@ -256,7 +254,7 @@ async def check(runtime: Runtime, principal: Principal, connection_id: UUID) -> 
     access = await open_access(runtime, principal, connection_id, fresh=True)
     checks = access.abilities.checks
     if checks is None:
-        raise Unprocessable("platform_cannot_tell", f"{access.platform.title} has no call for a check.")
+        raise Unprocessable("platform_cannot_tell", f"{access.platform.title} cannot check a connection.")
     try:
         proved = await checks.check(access)
     except UpstreamFailure as failure:

@@ -28,7 +28,7 @@ CHUNKS: Final = 1_000
 """Chunks in one round; the next round continues."""
 
 _ONLY_PREFIX: Final = (
-    "This installation finds serial numbers by their beginning only: ask with serial_prefix. "
+    "This installation finds serial numbers only by their beginning: use serial_prefix. "
     "GET /v1/limits has `serial_number_search`."
 )
 

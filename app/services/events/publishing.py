@@ -176,7 +176,7 @@ async def order_news(tx: PartnerTx, order_id: UUID, *, corrected: bool = False) 
     """
     order = await orders_table.get(tx, order_id)
     if order is None:
-        raise LookupError("the order has gone")
+        raise LookupError("the order no longer exists")
     counts = (await orders_table.counts(tx, [order_id]))[order_id]
     state = compute_state(counts, has_open_batches=order.has_open_batches)
     announced = order.announced_state

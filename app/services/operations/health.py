@@ -76,5 +76,5 @@ def _words(version: str, newest: str) -> str:
     if version == newest:
         return "current"
     if _is_later(version, newest):
-        return f"at {version}, of a later release; this one knows {newest} and runs on it"
+        return f"at {version}, of a later release; this one knows {newest} and can run on it"
     return f"at {version}, needs {newest}: run `registrar migrate`"

@@ -145,7 +145,7 @@ def _nothing_to_retry(choice: Choice, without_hash: int) -> str:
     if without_hash:
         return "The hashes of the failed rows have been deleted: send them in a new order."
     if choice != EVERY_ROW:
-        return "None of the chosen rows has failed, or their batches are not over."
+        return "None of the chosen rows has failed in a finished batch."
     return "The order has no row that failed and whose batch is over."
 
 

@@ -116,7 +116,7 @@ async def file_of(runtime: Runtime, caller: Caller, batch_id: UUID) -> tuple[str
     if len(rows) != batch.device_count or any(_has_lost_its_hash(row) for row in rows):
         raise Conflict(
             "invalid_state",
-            "The file cannot be made again: devices of it have their outcome, and their hashes are deleted.",
+            "The file cannot be made again: some of its devices have outcomes, so their hashes are deleted.",
         )
     with_serial = runtime.settings.send_serial_with_hash
     content = await to_thread.run_sync(

@@ -73,10 +73,7 @@ def _read_rows(dialect: Dialect, rows: Sequence[Row]) -> ResultFile:
 
 
 def match(rows: Sequence[SendableRow], said: Sequence[Said], *, whole: bool) -> Matches:
-    """Matches lines to devices.
-
-    `rows`: the batch in the order of its file. `whole`: all devices of the file are still in the batch.
-    """
+    """Matches lines to `rows`, the batch in the order of its file. `whole`: it still has all its devices."""
     matches = Matches()
     named = Counter(key for row in rows for key in _keys_of(row))
     by_row = [entry for entry in said if entry[1].file_row is not None]
@@ -138,11 +135,11 @@ def _by_file_row(
         assert place is not None
         key = _key(answer)
         if not whole:
-            words = "Devices of this file are in a new file since: name the device by its serial number."
+            words = "Some devices of this file are now in a new file: name the device by its serial number."
         elif not 1 <= place <= len(rows):
             words = f"The file has {len(rows):,} rows; there is no row {place:,}."
         elif key != _NOTHING and key not in _keys_of(rows[place - 1]):
-            words = f"Row {place:,} of the file is another device than the one that is named here."
+            words = f"Row {place:,} of the file is not the device that is named here."
         else:
             yield line, rows[place - 1], answer
             continue

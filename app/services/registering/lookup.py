@@ -131,9 +131,7 @@ async def _conclude(
     listing: _Listing,
 ) -> None:
     """Records what the listing shows, and decides whether to look again, send again or give up.
-
-    `with_customer`: the platform's words, by row, where they say that the customer has the device.
-    """
+    `with_customer`: the platform's words, by row, if they say that the customer has the device."""
     found: list[Outcome] = []
     missing: list[SendableRow] = []
     theirs: list[Outcome] = []
@@ -186,8 +184,8 @@ def _why_unclear(claim: Claim, listing: _Listing) -> str | None:
     """Detail for a device that the customer has, if the listing cannot show who registered it."""
     if listing.whole:
         return None
-    why = "the platform has no list of devices that could tell."
+    why = "the platform has no list of devices that shows it."
     if listing.exists:
-        read = f"{listing.devices:,} that are looked through"
+        read = f"{listing.devices:,} that were read"
         why = f"the group tag {claim.group_tag!r} holds more devices than the {read}."
     return f"The customer has the device. A call of this order may have registered it: {why}"

@@ -48,7 +48,7 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
             ids = await registrations.device_ids_of_batch(tx, claim.id)
             sent = Accepted(claim.tracking_id, [ids.get(row.id) for row in rows])
     if claim.submitted_at is None or not sent.can_be_followed:
-        raise LookupError("a submitted batch without an id to ask for, or without its time")
+        raise LookupError("a submitted batch lacks its time or an id to poll")
     policy = poll_policy(runtime.settings)
     overdue = schedule.is_past_deadline(claim.submitted_at, runtime.now(), policy)
     began = runtime.now()

@@ -107,7 +107,7 @@ async def redeliver(runtime: Runtime, caller: Caller, delivery_id: UUID) -> Deli
     endpoint = await find_endpoint(runtime, caller, delivery.endpoint_id)
     if endpoint.is_deleted:
         raise Conflict(
-            "invalid_state", "The webhook endpoint has been deleted; its deliveries can be read only."
+            "invalid_state", "The webhook endpoint has been deleted; its deliveries can only be read."
         )
     async with runtime.transaction(caller) as tx:
         await _lock_open_endpoint(tx, delivery.endpoint_id)
