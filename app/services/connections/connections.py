@@ -94,7 +94,7 @@ async def create(
 
 
 def _mode_of(runtime: Runtime, caller: Caller, new: NewConnection) -> ConnectionMode:
-    """Decides by platform and role, once and for all, whether Registrar calls the API or a person uploads
+    """Decides permanently, by platform and role, whether Registrar calls the API or a person uploads
     files. An API connection needs credentials; a portal connection must have none."""
     platform = runtime.platforms.get(new.platform)
     if platform is None:

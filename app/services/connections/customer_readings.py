@@ -229,7 +229,7 @@ async def _read_claimed(runtime: Runtime, claim: ReadingClaim, now: datetime) ->
         return now + held.retry_after
     except UpstreamFailure as failure:
         log.warning("customers_not_read", connection_id=str(claim.id), said=str(failure.said))
-        return await _soon(runtime, claim)
+        return await _next_after_failure(runtime, claim)
     except LostClaim:
         raise
     except Exception as error:
@@ -243,7 +243,7 @@ async def _read_claimed(runtime: Runtime, claim: ReadingClaim, now: datetime) ->
     return None
 
 
-async def _soon(runtime: Runtime, claim: ReadingClaim) -> datetime:
+async def _next_after_failure(runtime: Runtime, claim: ReadingClaim) -> datetime:
     """When to read again after a failure: soon, then with growing pauses up to the usual interval."""
     now = runtime.now()
     async with runtime.transaction(claim) as tx:

@@ -75,7 +75,7 @@ async def _look(tx: PartnerTx, subject: Subject, *, hold: bool) -> Removal:
     row = await removal.find(tx, subject, hold=hold)
     if row is None:
         raise NotFound(UNKNOWN[subject.kind], f"There is no {subject.kind.value} {subject.id}.")
-    obstacles = [_of_order(found) for found in await removal.unfinished_orders(tx, subject)]
+    obstacles = [_order_obstacle(found) for found in await removal.unfinished_orders(tx, subject)]
     obstacles += [
         Obstacle(
             "import",
@@ -88,7 +88,7 @@ async def _look(tx: PartnerTx, subject: Subject, *, hold: bool) -> Removal:
     return Removal(row.name, await removal.counts(tx, subject), obstacles)
 
 
-def _of_order(row: UnfinishedOrder) -> Obstacle:
+def _order_obstacle(row: UnfinishedOrder) -> Obstacle:
     devices, unknown = row.devices or 0, row.unknown or 0
     words = f"{devices} device(s) have no outcome yet, in {row.batches} open batch(es)"
     if unknown and not row.batches:
@@ -114,12 +114,12 @@ async def remove(
     ends = None if seconds is None else clock() + seconds
     found = await _begin(runtime, principal, subject, everything=everything)
 
-    def go_on() -> None:
+    def check_time() -> None:
         if ends is not None and clock() > ends:
             raise _TimeIsUp
 
     try:
-        await _take_away(runtime, principal, subject, go_on)
+        await _delete_all(runtime, principal, subject, check_time)
     except _TimeIsUp:
         return found
     log.info("removal_finished", kind=subject.kind.value, id=str(subject.id), rows=sum(found.counts.values()))
@@ -160,12 +160,12 @@ def _refusal(subject: Subject, found: Removal) -> Conflict:
     return Conflict("removal_blocked", words, errors)
 
 
-async def _take_away(
-    runtime: Runtime, principal: Principal, subject: Subject, go_on: Callable[[], None]
+async def _delete_all(
+    runtime: Runtime, principal: Principal, subject: Subject, check_time: Callable[[], None]
 ) -> None:
     async def until_none(some: Callable[[PartnerTx], Awaitable[int]]) -> None:
         while True:
-            go_on()
+            check_time()
             if not await _in_one(runtime, principal, some):
                 return
 
@@ -186,7 +186,7 @@ async def _take_away(
     else:
         await until_none(lambda tx: removal.some_of_customers(tx, subject))
     await until_none(lambda tx: removal.some_customers(tx, subject))
-    await _in_one(runtime, principal, partial(_the_rest, subject))
+    await _in_one(runtime, principal, partial(_delete_rest, subject))
 
 
 async def _in_one(runtime: Runtime, principal: Principal, work: Callable[[PartnerTx], Awaitable[int]]) -> int:
@@ -202,7 +202,7 @@ async def _in_one(runtime: Runtime, principal: Principal, work: Callable[[Partne
     raise AssertionError("the last attempt returns or raises")
 
 
-async def _the_rest(subject: Subject, tx: PartnerTx) -> int:
+async def _delete_rest(subject: Subject, tx: PartnerTx) -> int:
     if subject.kind is Kind.PARTNER:
         await removal.partner(tx)
         return 0

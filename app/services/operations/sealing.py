@@ -65,17 +65,19 @@ async def _reseal_column(runtime: Runtime, column: SealedColumn, *, dry_run: boo
         async with runtime.system_transaction() as tx:
             rows = await sealing.values_after(tx, column, after, AT_A_TIME)
             for row in rows:
-                anew = _sealed_anew(runtime, column, row, found)
-                if anew is None:
+                resealed_value = _resealed_value(runtime, column, row, found)
+                if resealed_value is None:
                     continue
-                if dry_run or await sealing.replace(tx, column, row, anew):
+                if dry_run or await sealing.replace(tx, column, row, resealed_value):
                     found.resealed += 1
         if len(rows) < AT_A_TIME:
             return found
         after = rows[-1]
 
 
-def _sealed_anew(runtime: Runtime, column: SealedColumn, row: SealedValue, found: Resealed) -> bytes | None:
+def _resealed_value(
+    runtime: Runtime, column: SealedColumn, row: SealedValue, found: Resealed
+) -> bytes | None:
     found.values += 1
     place = PLACES[column.table, column.column](row.partner_id, row.key)
     try:

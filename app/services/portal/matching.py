@@ -77,7 +77,7 @@ def match(rows: Sequence[SendableRow], said: Sequence[Said], *, whole: bool) -> 
     matches = Matches()
     named = Counter(key for row in rows for key in _keys_of(row))
     by_row = [entry for entry in said if entry[1].file_row is not None]
-    by_key = _once(named, [entry for entry in said if entry[1].file_row is None], matches)
+    by_key = _without_repetitions(named, [entry for entry in said if entry[1].file_row is None], matches)
     devices = (*_by_file_row(rows, by_row, matches, whole=whole), *_by_key(rows, named, by_key, matches))
     for line, row, answer in devices:
         meaning = meaning_of(answer)
@@ -100,7 +100,7 @@ def _keys_of(row: SendableRow) -> set[SentRow]:
     return {SentRow(serial, product_key), SentRow(serial, None), SentRow(None, product_key)}
 
 
-def _once(named: Mapping[SentRow, int], said: Sequence[Said], matches: Matches) -> list[Said]:
+def _without_repetitions(named: Mapping[SentRow, int], said: Sequence[Said], matches: Matches) -> list[Said]:
     """Reduces devices named more often than the batch has them: once if the lines agree, otherwise never."""
     groups: dict[SentRow, list[Said]] = defaultdict(list)
     for entry in said:

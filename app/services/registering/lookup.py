@@ -78,11 +78,13 @@ async def look_up(runtime: Runtime, claim: Claim) -> None:
     if lists is None:
         listing = _Listing(whole=False, exists=False)
     else:
-        listing = await _noted(runtime, claim, access, lists)
+        listing = await _read_as_attempt(runtime, claim, access, lists)
     await _conclude(runtime, claim, rows, with_customer, listing)
 
 
-async def _noted(runtime: Runtime, claim: Claim, access: ConnectionAccess, lists: Lists) -> _Listing:
+async def _read_as_attempt(
+    runtime: Runtime, claim: Claim, access: ConnectionAccess, lists: Lists
+) -> _Listing:
     """Reads the listing, and stores this as an attempt."""
     attempt_id = new_row_id()
     async with runtime.transaction(claim) as tx:

@@ -101,7 +101,7 @@ async def record(
     postponed = frozenset(again)
     final = [outcome for outcome in outcomes if outcome.id not in postponed]
     async with runtime.transaction(claim) as tx:
-        order = await _take(tx, claim)
+        order = await _lock(tx, claim)
         await registrations.settle(tx, claim.id, unclear, now, settled=False)
         settled = await registrations.settle(tx, claim.id, final, now)
         corrected = await registrations.settle(tx, claim.id, corrections, now, moves=CORRECTIONS)
@@ -115,7 +115,7 @@ async def record(
             await _try_again(runtime, tx, claim, order, again, now)
         # Last, because the batch's present state is that of its open rows and decides how they may move.
         await _advance_batch(tx, claim, following, now)
-        await _tell(tx, claim, order, settled, now, was)
+        await _publish_outcomes(tx, claim, order, settled, now, was)
     log.info(
         "outcomes_recorded",
         batch_id=str(claim.id),
@@ -127,7 +127,7 @@ async def record(
     )
 
 
-async def _take(tx: PartnerTx, claim: Claim) -> StoredOrder:
+async def _lock(tx: PartnerTx, claim: Claim) -> StoredOrder:
     """Locks the order, then the batch, in the order that holds everywhere. Raises LostClaim."""
     order = await orders.lock(tx, claim.order_id)
     if order is None or await batches.lock_claimed(tx, claim) is None:
@@ -135,7 +135,7 @@ async def _take(tx: PartnerTx, claim: Claim) -> StoredOrder:
     return order
 
 
-async def _tell(
+async def _publish_outcomes(
     tx: PartnerTx,
     claim: Claim,
     order: StoredOrder,
@@ -201,7 +201,7 @@ async def split_batch(runtime: Runtime, claim: Claim, attempt_id: UUID, refused:
     said = str(refused.said)
     state = BatchState.UNKNOWN if claim.uncertain else BatchState.QUEUED
     async with runtime.transaction(claim) as tx:
-        await _take(tx, claim)
+        await _lock(tx, claim)
         await attempts.finish(tx, attempt_id, outcome=refused.code, said=said, now=now)
         await _stop_creating(tx, claim, now)
         rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
@@ -257,7 +257,7 @@ async def give_up(runtime: Runtime, claim: Claim, *, said: str) -> None:
 async def _end_whole(runtime: Runtime, claim: Claim, state: RegistrationState, code: str, said: str) -> None:
     now = runtime.now()
     async with runtime.transaction(claim) as tx:
-        order = await _take(tx, claim)
+        order = await _lock(tx, claim)
         await _stop_creating(tx, claim, now)
         rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
         answers = await registrations.said_of_batch(tx, claim.id)
@@ -272,7 +272,7 @@ async def _end_whole(runtime: Runtime, claim: Claim, state: RegistrationState, c
         following = Next(BatchState.SETTLED, values={"failure_code": code, "failure_said": said or None})
         settled = await registrations.settle(tx, claim.id, ended, now)
         await _advance_batch(tx, claim, following, now)
-        await _tell(tx, claim, order, settled, now)
+        await _publish_outcomes(tx, claim, order, settled, now)
 
 
 async def _stop_creating(tx: PartnerTx, claim: Claim, now: datetime) -> None:
@@ -296,7 +296,7 @@ async def hold_batch(runtime: Runtime, claim: Claim) -> None:
     now = runtime.now()
     async with runtime.transaction(claim) as tx:
         reasons = of_customer(await customers.consent_for_share(tx, claim.customer_id))
-        await _take(tx, claim)
+        await _lock(tx, claim)
         if not reasons:
             await release(tx, claim, now, now)
             return
