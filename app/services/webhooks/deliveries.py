@@ -180,7 +180,7 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
     started_at = runtime.now()
     try:
         outcome = await _post(runtime, endpoint, others, own, event, started_at)
-    except Exception as error:  # noqa: BLE001 - counts as an attempt, so that attempts end some time
+    except Exception as error:  # noqa: BLE001 - counts as an attempt, so that retries end
         log.error("delivery_failed", delivery_id=str(claim.id), **origin(error))
         said = "An error inside Registrar; the operator's log has it under this delivery's id."
         outcome = Outcome(Kind.INTERNAL, None, None, "", said, 0)
