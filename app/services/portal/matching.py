@@ -139,7 +139,7 @@ def _by_file_row(
         elif not 1 <= place <= len(rows):
             words = f"The file has {len(rows):,} rows; there is no row {place:,}."
         elif key != _NOTHING and key not in _keys_of(rows[place - 1]):
-            words = f"Row {place:,} of the file is not the device that is named here."
+            words = f"Row {place:,} of the file is another device, not the one named here."
         else:
             yield line, rows[place - 1], answer
             continue
