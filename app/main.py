@@ -128,9 +128,9 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyCoding, decoding=frozenset({uploads}))
     app.add_middleware(BodyLimit, limit_of=bodies.limits_of(app, _files(settings), settings.max_body_bytes))
     app.add_middleware(ConditionalGet)
-    # BREACH needs a secret beside the attacker's text, in answers to many calls of a browser that adds
-    # credentials by itself. Here no browser adds the key's header, and a secret is shown only once, in the
-    # answer to a POST of the key's owner.
+    # BREACH does not apply: it needs a secret beside the attacker's text, in answers to many calls of a
+    # browser that adds credentials by itself. Here no browser adds the key's header, and a secret is shown
+    # only once, in the answer to a POST of the key's owner.
     for kind in ("text/csv", problems.MEDIA_TYPE):
         add_compress_type(kind)
     app.add_middleware(CompressMiddleware, minimum_size=COMPRESSED_FROM)
@@ -146,7 +146,7 @@ def build(settings: Settings | None = None) -> FastAPI:
 
 
 def _files(settings: Settings) -> dict[str, int]:
-    """Routes whose body is a file, with the most bytes of the body. The file itself is checked again."""
+    """The most bytes of a body, by route, if the body is a file. The file itself is checked again."""
     # A form has some bytes around its file.
     return {
         "create_import": settings.max_import_bytes + MULTIPART_SLACK,

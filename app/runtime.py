@@ -1,7 +1,7 @@
-"""The one wiring place: everything a process holds open, and the transaction everything goes through.
+"""Opens everything that a process needs and wires it together; opens all transactions.
 
-API, workers, command line and tests all use `Runtime.open(settings)`. What it opened it closes.
-A transaction ends before its result is used: wake-ups collected in it go out after the commit.
+API, workers, command line and tests all use `Runtime.open(settings)`, and close it at the end. A transaction
+ends before its result is used, and its wake-ups are sent after the commit.
 """
 
 import asyncio
@@ -50,19 +50,19 @@ from app.platforms.base import Abilities, Platform, TokenFor, discover, open_all
 log = logger("runtime")
 
 CLOCK_PATIENCE = 2.0
-"""Seconds the start waits for the database's time: the API starts without a database as well."""
+"""Seconds that a start waits for the database's time, because the API also starts without a database."""
 INVALID_PARAMETER = "22023"
 """PostgreSQL's SQLSTATE for a `role` that does not exist."""
 
 
 NO_REDIS = "unix:///nonexistent/registrar"
-"""The address for a command where no Redis is known: nothing answers there."""
+"""The address of Redis for commands that need none: nothing answers there."""
 
 
 class NoInstallation(RuntimeError):
     """A process lacks what it needs to run, or a platform's settings are wrong.
 
-    The text says what a person can do.
+    The text says what to do.
     """
 
 
@@ -71,11 +71,11 @@ class Purpose(Enum):
 
     LOOK = "look"  # a command on the database: Redis and the secret key may be missing
     SERVE = "serve"
-    CREATE = "create"  # makes a secret key where there is none
+    CREATE = "create"  # makes a secret key if there is none
 
 
 class TokenSlot(NamedTuple):
-    """Whose token it is: one of another tenant or app is not the connection's any more."""
+    """The key of a cached token. A changed tenant or app makes the connection's old tokens unreachable."""
 
     connection_id: UUID
     wanted: TokenFor
@@ -85,7 +85,7 @@ class TokenSlot(NamedTuple):
 
 @dataclass
 class TokenCache:
-    """Access tokens of this process. Never written anywhere."""
+    """Access tokens of this process, in memory only."""
 
     tokens: dict[TokenSlot, tuple[str, datetime]] = field(default_factory=dict)
     locks: defaultdict[TokenSlot, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
@@ -96,11 +96,11 @@ class TokenCache:
 
 
 SWITCH_INTERVAL = 0.0001
-"""Seconds a thread with a large order, page or file keeps Python's lock while the event loop waits for it. An
-answer waits for it dozens of times. Measured on two cores beside orders of 10,000 devices: half of a
+"""Seconds for which a thread with a large order, page or file keeps Python's lock while the event loop waits
+for it. An answer waits dozens of times. Measured on two cores beside orders of 10,000 devices: half of a
 neighbour's answers took more than 112 ms at 1 ms, and more than 42 ms at this."""
 RETRY_AFTER_READ = 5
-"""Seconds after which a read that took too long may be tried again."""
+"""Seconds before a read that took too long may be retried."""
 
 
 @dataclass
@@ -116,20 +116,20 @@ class Runtime:
     outbound: Outbound
     platforms: dict[str, Platform]
     abilities: dict[str, Abilities]
-    """By platform. One that is not driven by API has none."""
+    """By platform. One without an API has none."""
     clock: DatabaseClock
     presence: Presence
-    """Under which name this process makes claims, and, if it is a worker, its heartbeats."""
+    """This process's name in claims, and the heartbeats if it is a worker."""
     now: Callable[[], datetime]
-    """What time it is, for everybody alike; the tests move it."""
+    """The time, the same for all processes; tests change it."""
     random: Callable[[], float] = field(default=Random().random)  # noqa: S311 - jitter, nothing secret
     token_cache: TokenCache = field(default_factory=TokenCache, repr=False)
     _quotas: Mapping[Quota, int] = field(init=False, repr=False)
-    """The settings', looked up once: each transaction carries them."""
+    """Default limits, read from the settings once, because every transaction carries them."""
     _sealing_due: float = field(default=0.0, repr=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
-    _walls_stand: bool = False
-    """Checked before the first transaction; before each one while the schema is older than the program."""
+    _walls_are_up: bool = False
+    """Checked before the first transaction, and before each one while the schema is too old."""
 
     def __post_init__(self) -> None:
         self._quotas = self.settings.quotas
@@ -140,7 +140,7 @@ class Runtime:
     ) -> Self:
         """Opens everything. The settings must have the URLs of PostgreSQL and Redis.
 
-        Raises NoInstallation, SecretError, WallsDown or SQLAlchemy's errors, with words for a person.
+        Raises NoInstallation, SecretError, WallsDown or SQLAlchemy's errors, with words for an operator.
         """
         check_installation(settings, purpose)
         assert settings.database_url is not None
@@ -182,34 +182,34 @@ class Runtime:
                 abilities=abilities,
                 _stack=stack.pop_all(),
             )
-        await opened._look_at_the_clock()
+        await opened._read_clock()
         if purpose is not Purpose.CREATE:  # a migration may be what makes them
-            await opened._look_at_the_walls(tell=purpose is Purpose.SERVE)
+            await opened._check_walls_at_start(tell=purpose is Purpose.SERVE)
         return opened
 
-    async def _look_at_the_clock(self) -> None:
-        """Before anything is written; if the database is unavailable, its first answer comes before that
-        too."""
+    async def _read_clock(self) -> None:
+        """Reads the database's time before anything is written. If the database is down, the clock is read
+        with its first answer, which still comes before any write."""
         with contextlib.suppress(*database.OUTAGES):  # TimeoutError is an OSError
             async with asyncio.timeout(CLOCK_PATIENCE), self.engine.connect() as session:
                 await self.clock.read(session)
 
-    async def _look_at_sealing(self, tx: Tx) -> None:
-        """Whether values are sealed to their rows yet: once they are, they always are."""
+    async def _check_sealing(self, tx: Tx) -> None:
+        """Checks whether values are bound to their rows yet. Once they are, they always are."""
         if self.secrets.binds_to_rows or self.clock.steady() < self._sealing_due:
             return
         self._sealing_due = self.clock.steady() + READ_EVERY
         self.secrets.binds_to_rows = await sealing.binds_to_rows(tx)
 
-    async def _look_at_the_walls(self, *, tell: bool) -> None:
-        """Before anything is read; `tell` of lesser holes too.
+    async def _check_walls_at_start(self, *, tell: bool) -> None:
+        """Checks row-level security before anything is read. `tell`: log lesser weaknesses too.
 
         If the database is unavailable, each transaction checks again until it is there.
         """
         try:
             async with asyncio.timeout(CLOCK_PATIENCE):
                 await self._require_walls()
-                if tell and self._walls_stand:
+                if tell and self._walls_are_up:
                     async with self.engine.connect() as session:
                         for statement in await walls.weaknesses(session):
                             log.warning("public_can_connect", remedy=statement)
@@ -220,26 +220,26 @@ class Runtime:
             log.info("row_security_not_checked_yet", error=type(error).__name__)
 
     async def _require_walls(self) -> None:
-        """Raises WallsDown where a partner could see another's rows."""
+        """Raises WallsDown if a partner could see another's rows."""
         async with self.engine.connect() as session:
-            self._walls_stand = await walls.are_up(session)
+            self._walls_are_up = await walls.are_up(session)
 
     async def close(self) -> None:
         await self._stack.aclose()
 
     @asynccontextmanager
     async def transaction(self, principal: Principal) -> AsyncIterator[PartnerTx]:
-        """A transaction that sees the principal's partner's rows only; commits at the end, then wakes."""
+        """A transaction that sees only the principal's partner's rows. Wake-ups are sent after the commit."""
         async with self._share(principal.partner_id), self._begin() as (session, now):
             await database.become_partner(session, principal.partner_id)
             tx = self._partner_tx(session, now, principal)
-            await self._look_at_sealing(tx)
+            await self._check_sealing(tx)
             yield tx
-        await self._follow(tx)
+        await self._after_commit(tx)
 
     @asynccontextmanager
     async def reading(self, principal: Principal) -> AsyncIterator[PartnerTx]:
-        """A transaction for a call that only reads. Raises Busy where a statement takes too long: it is
+        """A transaction for a call that only reads. Raises Busy if a statement takes too long: it is
         cancelled, because all partners share the database."""
         patience = self.settings.read_timeout_s
         try:
@@ -262,7 +262,7 @@ class Runtime:
         )
 
     def _share(self, partner_id: PartnerId) -> AbstractAsyncContextManager[None]:
-        """Waits for a turn at the database connections: no partner uses up the pool."""
+        """Waits for the partner's turn at the database connections, so that none uses up the pool."""
         return self.turns.connections.turn(
             partner_id, lambda _: PoolTimeoutError("no database connection came free")
         )
@@ -273,19 +273,19 @@ class Runtime:
         async with self._begin() as (session, now):
             await database.become_system(session)
             tx = SystemTx(session=session, now=now, quotas=self._quotas)
-            await self._look_at_sealing(tx)
+            await self._check_sealing(tx)
             yield tx
-        await self._follow(tx)
+        await self._after_commit(tx)
 
     @asynccontextmanager
     async def lookup(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for one statement that says itself whose it is, outside any transaction."""
-        await self._see_walls()
+        """A connection for one statement outside any transaction, which names its partner itself."""
+        await self._check_walls()
         async with self.engine.connect() as session:
             yield session
 
-    async def _see_walls(self) -> None:
-        if self._walls_stand:
+    async def _check_walls(self) -> None:
+        if self._walls_are_up:
             return
         try:
             await self._require_walls()
@@ -295,14 +295,14 @@ class Runtime:
 
     @asynccontextmanager
     async def _begin(self) -> AsyncIterator[tuple[AsyncConnection, datetime]]:
-        await self._see_walls()
+        await self._check_walls()
         async with driver.transaction(self.engine) as session:
             if self.clock.is_due:
                 await self.clock.read(session)
             yield session, self.now()
 
-    async def _follow(self, tx: Tx) -> None:
-        """What a commit is followed by."""
+    async def _after_commit(self, tx: Tx) -> None:
+        """Does what must wait for the commit."""
         for tell in tx.committed:
             tell()
         if tx.wake_ups:
@@ -315,17 +315,17 @@ class Runtime:
                 await database.become_nobody(session)
                 return await schema.current(session)
         except DBAPIError as error:
-            # Our role is made by the first migration: PostgreSQL refuses it as a wrong parameter.
+            # The first migration creates our role; PostgreSQL reports a missing one as a wrong parameter.
             return "none" if sqlstate_of(error) == INVALID_PARAMETER else None
         except OSError:
             return None
 
 
 def settle() -> None:
-    """Sets the interpreter up for a process that serves. Called once, when everything is imported and open.
+    """Tunes the interpreter for a serving process. Call it once, when everything is imported and open.
 
-    What is loaded by now is taken out of the garbage collector's sight. It would look through all of it again
-    and again while ten thousand rows come and go: a fifth of the time that an order took.
+    Freezes loaded objects, so that the garbage collector stops scanning them. Otherwise it scans them again
+    and again while ten thousand rows come and go, which took a fifth of an order's time.
     """
     gc.collect()
     gc.freeze()
@@ -340,7 +340,7 @@ async def migrate(settings: Settings) -> str:
 
 
 def check_installation(settings: Settings, purpose: Purpose) -> None:
-    """Raises NoInstallation where a URL or the secret key is missing. Makes nothing."""
+    """Raises NoInstallation if a URL or the secret key is missing. Creates nothing."""
     servers = [("REGISTRAR_DATABASE_URL", settings.database_url)]
     if purpose is Purpose.SERVE:
         servers.append(("REGISTRAR_REDIS_URL", settings.redis_url))
@@ -354,7 +354,7 @@ def check_installation(settings: Settings, purpose: Purpose) -> None:
 
 
 def require_key(settings: Settings) -> None:
-    """Raises NoInstallation where there is no secret key. Makes none."""
+    """Raises NoInstallation if there is no secret key. Creates none."""
     if not settings.secret_keys and not key_file(settings.data_dir).exists():
         raise NoInstallation(f"{NO_KEY[0].upper()}{NO_KEY[1:]}.")
 

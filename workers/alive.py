@@ -19,7 +19,7 @@ log = logger("worker")
 @asynccontextmanager
 async def showing_life(path: Path, every_s: float) -> AsyncIterator[None]:
     """Touches the file at intervals; removes it at the end."""
-    task = asyncio.create_task(_touch_for_ever(path, every_s))
+    task = asyncio.create_task(_touch_repeatedly(path, every_s))
     try:
         yield
     finally:
@@ -33,7 +33,7 @@ def _forget(path: Path) -> None:
         path.unlink()
 
 
-async def _touch_for_ever(path: Path, every_s: float) -> None:
+async def _touch_repeatedly(path: Path, every_s: float) -> None:
     told = False
     while True:
         try:
@@ -46,7 +46,7 @@ async def _touch_for_ever(path: Path, every_s: float) -> None:
 
 
 def touch(path: Path) -> None:
-    """Follows no link, because the directory may be writable for everybody."""
+    """Touches the file, but follows no link, because the directory may be writable for everybody."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.utime(descriptor)

@@ -1,4 +1,4 @@
-"""A lane: works through what is due until nothing is left or its time is over.
+"""A lane: takes due work until nothing is left or its time is over.
 
 A wake-up opens a lane; the rows say what to do. So a thousand wake-ups for the same work cost a thousand
 queries that find nothing, and one wake-up is enough for a thousand rows.

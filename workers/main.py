@@ -50,7 +50,7 @@ POLL_DELAY = 0.05
 PASS_ON_SECONDS = 0.5
 """The delay before a wake-up that found all lanes busy is put back into the queue."""
 TIDY_SECONDS = 600.0
-HABIT_SECONDS = 30.0
+SWEEP_SECONDS = 30.0
 """Seconds a sweep may take."""
 BEAT_SECONDS = 5.0
 """Seconds that a heartbeat may take. Short enough that after one that hangs on a dead connection, another one
@@ -64,7 +64,7 @@ def _runtime(ctx: Context) -> Runtime:
 
 
 async def advance_batches(ctx: Context) -> None:
-    """A lane over batches."""
+    """Opens a lane over batches."""
     runtime = _runtime(ctx)
 
     async def step() -> bool:
@@ -74,19 +74,19 @@ async def advance_batches(ctx: Context) -> None:
 
 
 async def deliver_webhooks(ctx: Context) -> None:
-    """A lane over webhook deliveries."""
+    """Opens a lane over webhook deliveries."""
     runtime = _runtime(ctx)
     await _lane(ctx, WakeKind.DELIVERIES, lambda: deliveries.deliver_next(runtime))
 
 
 async def read_customers(ctx: Context) -> None:
-    """A lane over connections whose customers list is due."""
+    """Opens a lane over connections whose customers list is due."""
     runtime = _runtime(ctx)
     await _lane(ctx, WakeKind.CONSENT, lambda: customer_readings.read_due(runtime))
 
 
 async def advance_imports(ctx: Context) -> None:
-    """A lane over imports. One step reads a whole file; its claim is renewed chunk by chunk."""
+    """Opens a lane over imports. One step reads a whole file; its claim is renewed chunk by chunk."""
     runtime = _runtime(ctx)
 
     async def step() -> bool:
@@ -97,7 +97,7 @@ async def advance_imports(ctx: Context) -> None:
 
 
 async def _lane(ctx: Context, kind: WakeKind, step: Any) -> None:
-    """The most lanes of a kind in this process; another process may have a free one."""
+    """Runs a lane, or passes the wake-up on if this process has no free lane of its kind."""
     runtime = _runtime(ctx)
     lanes: dict[WakeKind, int] = ctx["lanes"]
     if lanes[kind] >= ctx["limits"][kind]:
@@ -107,15 +107,15 @@ async def _lane(ctx: Context, kind: WakeKind, step: Any) -> None:
     try:
         await run_lane(step, lambda: runtime.queue.send([WakeUp(kind)], runtime.now()))
     except OUTAGES as error:
-        # The database is unavailable: rows and leases are where they were, the sweep comes back to them.
+        # The database is unavailable. Rows and leases are unchanged, so the sweep finds them again.
         log.warning("lane_interrupted", kind=kind.value, error=type(error).__name__)
     finally:
         lanes[kind] -= 1
 
 
 async def _pass_on(ctx: Context, kind: WakeKind) -> None:
-    """Puts a wake-up back for the next free lane. All lanes of this process may be waiting for receivers that
-    hang, and would not see the work. One at a time is enough."""
+    """Puts a wake-up back for the next free lane, also in another process: all lanes here may be waiting for
+    receivers that hang. One at a time is enough."""
     runtime, passed_on = _runtime(ctx), ctx["passed_on"]
     if time.monotonic() < passed_on.get(kind, 0.0):
         return
@@ -125,33 +125,33 @@ async def _pass_on(ctx: Context, kind: WakeKind) -> None:
 
 
 async def _beat(ctx: Context) -> None:
-    """A heartbeat every few seconds, as long as the event loop is alive."""
+    """Sends a heartbeat every few seconds while the event loop runs."""
     runtime = _runtime(ctx)
     pause = runtime.settings.heartbeat_s
-    await _for_ever("heartbeat", pause, lambda: sweep.beat(runtime), patience=BEAT_SECONDS)
+    await _repeat("heartbeat", pause, lambda: sweep.beat(runtime), patience=BEAT_SECONDS)
 
 
 async def _sweep(ctx: Context) -> None:
     """Sweeps every few seconds. Not arq's cron, which uses this machine's clock: if that is set back by an
     hour, work that only the sweep finds would wait for an hour."""
     runtime = _runtime(ctx)
-    await _for_ever("sweep", runtime.settings.sweep_interval_s, lambda: sweep.sweep(runtime))
+    await _repeat("sweep", runtime.settings.sweep_interval_s, lambda: sweep.sweep(runtime))
 
 
 async def _tidy(ctx: Context) -> None:
     await asyncio.sleep(TIDY_SECONDS)
-    await _for_ever("tidy", TIDY_SECONDS, lambda: sweep.tidy(_runtime(ctx)), patience=TIDY_SECONDS / 2)
+    await _repeat("tidy", TIDY_SECONDS, lambda: sweep.tidy(_runtime(ctx)), patience=TIDY_SECONDS / 2)
 
 
 async def _backfill(ctx: Context) -> None:
     """Adds the devices of earlier outcomes. Separate from tidying, so that neither waits for the other."""
     await asyncio.sleep(TIDY_SECONDS)
     work = functools.partial(devices.backfill, _runtime(ctx))
-    await _for_ever("device_backfill", TIDY_SECONDS, work, patience=TIDY_SECONDS / 2)
+    await _repeat("device_backfill", TIDY_SECONDS, work, patience=TIDY_SECONDS / 2)
 
 
-async def _for_ever(
-    name: str, pause: float, work: Callable[[], Awaitable[object]], *, patience: float = HABIT_SECONDS
+async def _repeat(
+    name: str, pause: float, work: Callable[[], Awaitable[object]], *, patience: float = SWEEP_SECONDS
 ) -> None:
     while True:
         try:
@@ -184,15 +184,15 @@ async def startup(ctx: Context) -> None:
     if found.database and not found.schema_serves:
         # It works as soon as the migration has run. Errors until then would not name the cause.
         log.error("schema_not_current", schema=found.schema)
-    ctx["habits"] = [asyncio.create_task(habit(ctx)) for habit in (_beat, _sweep, _tidy, _backfill)]
+    ctx["loops"] = [asyncio.create_task(loop(ctx)) for loop in (_beat, _sweep, _tidy, _backfill)]
     settle()
     log.info("worker_started", worker_id=runtime.presence.worker_id)
 
 
 async def shutdown(ctx: Context) -> None:
-    if "habits" not in ctx:
+    if "loops" not in ctx:
         return  # It never started: show the first error, not those of stopping.
-    await end_tasks(ctx["habits"])
+    await end_tasks(ctx["loops"])
     runtime = _runtime(ctx)
     with contextlib.suppress(*OUTAGES):  # TimeoutError is an OSError
         async with asyncio.timeout(BEAT_SECONDS):

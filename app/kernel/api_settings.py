@@ -1,4 +1,4 @@
-"""The settings of the API process: where it listens, and what it takes from its callers at a time."""
+"""The API process's settings: where it listens, and how much it takes from callers at a time."""
 
 from typing import Annotated, Final
 
@@ -8,7 +8,7 @@ from pydantic_settings import NoDecode
 from app.kernel.quota_settings import QuotaSettings
 
 LONGEST_DAYS: Final = 36_500
-"""A hundred years. More, as in 999999 for "forever", is no date, and nothing would be tidied."""
+"""A hundred years. A longer time, such as 999999 for "forever", would give an invalid date in tidying."""
 
 
 class ApiSettings(QuotaSettings):

@@ -15,23 +15,23 @@ PLATFORM_PREFIX: Final = "REGISTRAR_PLATFORM_"
 """Settings of one platform, which reads and checks them itself."""
 FILE_ENDING: Final = "_FILE"
 LARGEST_SECRET: Final = 64 * 1024
-"""Bytes of a secret's file at most: a wrong path may lead to anything."""
+"""The most bytes of a secret's file: a wrong path may lead to anything."""
 
 COMMAND_LINE_NAMES: Final = frozenset({"REGISTRAR_API_KEY", "REGISTRAR_API_URL", "REGISTRAR_PROFILE"})
-"""Read by the command line alone. A test compares them with its options."""
+"""Read only by the command line. A test compares them with its options."""
 
 RETIRED_NAMES: Final = frozenset({"REGISTRAR_GRAPH_URL"})
-"""Settings of the release before that nothing reads any more: ignored, so that an upgrade is not refused."""
+"""Settings of earlier releases that nothing reads any more: ignored, so that upgrades are not refused."""
 
 _SERVICE_LINK: Final = re.compile(
     r"REGISTRAR_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
-"""Names that Kubernetes gives every container about a Service called `registrar` or `registrar-...`."""
+"""Variables that Kubernetes sets in every container for a Service named `registrar` or `registrar-...`."""
 _SERVICE_ADDRESS: Final = re.compile(r"(?:tcp|udp|sctp)://")
 
 
 class SettingsRefused(ValueError):
-    """The settings cannot be used. Each of `lines` names one fault, and never a value."""
+    """The settings cannot be used. Each of `lines` names one fault, never a value."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = tuple(lines)
@@ -41,9 +41,9 @@ class SettingsRefused(ValueError):
 def given(
     environment: Mapping[str, str], fields: Collection[str], secrets: Collection[str]
 ) -> dict[str, str]:
-    """The values that the environment has for `fields`, those of `secrets` also from files.
+    """Returns the environment's values for `fields`; those of `secrets` may also be in files.
 
-    Raises SettingsRefused where a name is not known, or a secret's file is of no use.
+    Raises SettingsRefused for an unknown name, or for a secret's file that cannot be used.
     """
     names = {_name(field): field for field in fields}
     files = {_name(field) + FILE_ENDING: field for field in secrets}
@@ -116,7 +116,7 @@ def _secret_in(path: Path) -> str:
 
 
 def _reason(error: OSError | ValueError) -> str:
-    """In words, without the path: the name of the setting leads to it."""
+    """The reason in words, without the path: the setting's name leads to it."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return str(error)

@@ -11,7 +11,7 @@ PAUSES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 4.0)
 
 
 async def hand_over_patiently(hand_over: Callable[[], Awaitable[bool]]) -> None:
-    """Tries until `hand_over` says that it was written down, or the pauses are used up."""
+    """Tries until `hand_over` returns that the claim was released, or the pauses are used up."""
     for pause in PAUSES:
         await asyncio.sleep(pause)
         if await hand_over():

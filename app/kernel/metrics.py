@@ -1,8 +1,8 @@
-"""Counters and histograms of this process, for Prometheus. The only module that knows OpenTelemetry.
+"""Counters and histograms of this process, for Prometheus. The only module that imports OpenTelemetry.
 
-Labels are bounded: words of our own tables, route templates and status codes. No partner, id, serial
-number or path of a call ever becomes one, and a code that the catalogue does not know is `other`.
-Counters are the process's own; what waits in the database is the same at every process that asks for it.
+Labels are bounded: values of our own tables, route templates and status codes. No partner, id, serial number
+or path of a call becomes one, and a code that is not in the catalogue is `other`. Counters are per process;
+gauges of what waits in the database are the same at every process.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,16 +25,16 @@ OTHER: Final = "other"
 NONE: Final = "none"
 
 CALL_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Seconds of a call to Microsoft; the longest is the usual deadline of a whole call."""
+"""Seconds of a call to Microsoft; the last is the default time limit of a whole call."""
 REQUEST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds of a request to the API; an order of 10,000 devices takes about two."""
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
 LOST: Final = frozenset({"not_sent", "no_answer"})
-"""The label in place of a status if a call to Microsoft had no answer."""
+"""Labels in place of a status for a call to Microsoft without an answer."""
 _STATES: Final = frozenset(state.value for state in RegistrationState)
 UNMATCHED: Final = "unmatched"
-"""The route of a request that leads to none."""
+"""The route label of a request that matches no route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class Waiting:
     state: str
     count: int
     oldest_s: float
-    """Seconds since the oldest of it was made."""
+    """Age in seconds of the oldest."""
     overdue_s: float
-    """Seconds since the longest due of it was due; 0 where nothing is."""
+    """Seconds for which the longest overdue has been due; 0 if none is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the database and Redis say for all processes together."""
+    """Figures of the database and Redis, for all processes together."""
 
     database: bool
     waiting: Sequence[Waiting] = ()
@@ -60,7 +60,7 @@ class Figures:
     troubles: Mapping[str, int] = field(default_factory=dict)
     """Connections in trouble, by code."""
     breakers: Mapping[str, int] = field(default_factory=dict)
-    """Connections by their breaker's state; empty where Redis does not say."""
+    """Connections by their breaker's state; empty if Redis does not answer."""
     endpoints: Mapping[str, int] = field(default_factory=dict)
     """Webhook endpoints by state."""
 
@@ -71,11 +71,11 @@ _meter = MeterProvider(metric_readers=[_reader], shutdown_on_exit=False).get_met
 ProcessCollector(registry=_registry)
 
 _counted_here: list[tuple[str, int, dict[str, str]]] | None = None
-"""What another process is to count in this one's place; None where this one counts for itself."""
+"""Counts for another process to take over; None if this process keeps its own."""
 
 
 class _Counter:
-    """A counter of this process, or of the one that this one works for."""
+    """A counter of this process, or of the one that takes over its counts."""
 
     def __init__(self, name: str, description: str) -> None:
         self.name = name
@@ -93,13 +93,13 @@ _counters: dict[str, _Counter] = {}
 
 
 def count_elsewhere() -> None:
-    """From now on this process counts for another one, which takes over what `take_counted` gives it."""
+    """Keeps counts from now on for another process, which gets them from `take_counted`."""
     global _counted_here
     _counted_here = []
 
 
 def take_counted() -> list[tuple[str, int, dict[str, str]]]:
-    """What has been counted since the last call; empty where this process counts for itself."""
+    """Returns the counts since the last call; empty if this process keeps its own."""
     global _counted_here
     if not _counted_here:
         return []
@@ -108,7 +108,7 @@ def take_counted() -> list[tuple[str, int, dict[str, str]]]:
 
 
 def add_counted(counted: Iterable[tuple[str, int, dict[str, str]]]) -> None:
-    """Takes over what a process that works for this one has counted."""
+    """Adds what `take_counted` returned in another process."""
     for name, count, labels in counted:
         _counters[name].add(count, labels)
 
@@ -157,7 +157,7 @@ _quota_refusals = _Counter(
 
 
 def request_answered(method: str, route: str | None, status: int, seconds: float) -> None:
-    """`route` is the template, such as `/v1/orders/{order_id}`; None where the path led to none."""
+    """`route` is the template, such as `/v1/orders/{order_id}`; None if the path matched no route."""
     labels = {"method": _one_of(method, METHODS), "route": route or UNMATCHED}
     _requests.add(1, {**labels, "status": _status(status)})
     _request_seconds.record(seconds, labels)
@@ -176,14 +176,14 @@ def key_refused(reason: StrEnum) -> None:
 
 
 def call_made(operation: str, status: int | str, seconds: float) -> None:
-    """A call to Microsoft: its status, or `not_sent` or `no_answer` where there was none. `operation` is one
-    of the few words that our own code has for its calls."""
+    """Counts a call to Microsoft: its status, or `not_sent` or `no_answer` without one. `operation` is one of
+    our own few names for calls."""
     _calls.add(1, {"operation": operation, "status": _status(status)})
     _call_seconds.record(seconds, {"operation": operation})
 
 
 def outcomes_recorded(outcomes: Iterable[tuple[str, str | None]]) -> None:
-    """Counts of devices by state and code."""
+    """Counts devices by state and code."""
     counts: dict[tuple[str, str], int] = {}
     for state, code in outcomes:
         label = (_one_of(state, _STATES), code_label(code))
@@ -193,7 +193,7 @@ def outcomes_recorded(outcomes: Iterable[tuple[str, str | None]]) -> None:
 
 
 def devices_accepted(*, valid: int, invalid: int) -> None:
-    """Devices of an accepted order; the invalid ones are never sent."""
+    """Counts the devices of an accepted order; the invalid ones are never sent."""
     for validity, count in (("valid", valid), ("invalid", invalid)):
         if count:
             _devices.add(count, {"validity": validity})
@@ -212,8 +212,8 @@ def import_reached(state: StrEnum) -> None:
 
 
 class LeaseEnd(StrEnum):
-    WORKER_SILENT = "worker_silent"  # the sweep ended the claims of a worker that was not heard
-    CLAIM_LOST = "claim_lost"  # it had run out, and another worker had the work
+    WORKER_SILENT = "worker_silent"  # the sweep ended the claims of a worker without heartbeats
+    CLAIM_LOST = "claim_lost"  # it had expired, and another worker had claimed the work
 
 
 def leases_ended(reason: LeaseEnd, count: int = 1) -> None:
@@ -225,7 +225,7 @@ def quota_refused(quota: Quota) -> None:
     _quota_refusals.add(1, {"quota": quota.value})
 
 
-# From the start, so that the first one is an increase.
+# From the start, so that Prometheus sees the first refusal as an increase.
 for _quota in Quota:
     _quota_refusals.add(0, {"quota": _quota.value})
 for _reason in LeaseEnd:
@@ -256,7 +256,7 @@ _figures: Figures | None = None
 
 
 def observe(figures: Figures) -> None:
-    """What the next page says about the database and Redis."""
+    """Sets the gauges of the next page from these figures."""
     global _figures
     _figures = figures
 
@@ -327,7 +327,7 @@ _meter.create_observable_gauge(
 
 
 def watch_intake(pid: Callable[[], int], restarts: Callable[[], int]) -> None:
-    """Shows the intake process beside this one: its memory and processor time, and how often it ended."""
+    """Adds gauges of the intake process: memory, processor time, and restarts."""
     ProcessCollector(namespace="registrar_intake", pid=pid, registry=_registry)
     _meter.create_observable_counter(
         "registrar_intake_restarts",
@@ -346,7 +346,7 @@ def page(accept: str = "") -> tuple[bytes, str]:
 
 
 def serve(host: str, port: int) -> Callable[[], None]:
-    """The page on a port of its own, from a thread; returns what ends it. Raises OSError."""
+    """Serves the page on a port of its own, from a thread. Returns what stops it. Raises OSError."""
     server, thread = start_http_server(port, addr=host, registry=_registry)
 
     def end() -> None:

@@ -1,4 +1,4 @@
-"""The settings of quotas: each one's limit for a partner for whom the operator has set none."""
+"""Default quotas: the limits of a partner for whom the operator has set none."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,12 +1,12 @@
-"""Envelope encryption of what must not lie readable in the database: credentials and webhook secrets.
+"""Envelope encryption of secrets in the database: credentials, webhook secrets, stored answers.
 
-Each value gets a data key of its own, wrapped by a master key of the settings, so that master keys
-can be rotated without touching the values. Its place (table, column, partner and row) is authenticated with
-the value: a sealed secret copied into another row or column does not open there.
+Each value has its own data key, wrapped by a master key of the settings, so that master keys can be rotated
+without encrypting the values again. A value is authenticated together with its place (table, column, partner
+and row): copied into another row or column it does not open.
 
-Values of releases before name their partner and purpose only. They open until `registrar secrets reseal` has
-resealed them, and as long as that has not run on an older installation, new values are sealed as before,
-because processes of the release before must open them.
+Values sealed by earlier releases are bound to their partner and purpose only. They open until `registrar
+secrets reseal` has resealed them. Until then an older installation also seals new values in the old way,
+because processes of the previous release must open them.
 """
 
 import base64
@@ -29,7 +29,7 @@ _NONCE_BYTES = 12
 _KEY_ID_BYTES = 4
 _WRAPPED_BYTES = KEY_BYTES + 16  # AES-GCM adds a tag of 16 bytes
 _OF_PARTNER, _OF_ROW = b"\x01", b"\x02"
-"""The first byte: what the value is bound to."""
+"""The first byte: the kind of place that the value is bound to."""
 
 
 class SecretError(ValueError):
@@ -44,13 +44,13 @@ NO_KEY = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a sealed value lies. It opens there and nowhere else."""
+    """The place of a sealed value. It opens there and nowhere else."""
 
     table: str
     column: str
     partner_id: UUID
     row: str
-    """What tells the row from the others of its partner."""
+    """The row's key among the partner's rows."""
     former: str
     """The context of values that were sealed before they were bound to their row."""
 
@@ -63,7 +63,7 @@ class Secrets:
     """Seals and opens values. The first key seals; every key opens."""
 
     binds_to_rows: bool = True
-    """False while the release before may have to open what is sealed here."""
+    """False while the previous release may have to open what is sealed here."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys:
@@ -93,7 +93,7 @@ class Secrets:
 
     @classmethod
     def absent(cls) -> "Secrets":
-        """For commands that seal and open nothing: every try raises SecretError."""
+        """For commands that need no secrets: sealing and opening raise SecretError."""
         return _NoSecrets()
 
     def seal(self, value: bytes | str, place: Place) -> bytes:
@@ -110,18 +110,18 @@ class Secrets:
         return b"".join((version, self._first, wrap_nonce, wrapped, nonce, sealed))
 
     def is_current(self, sealed: bytes) -> bool:
-        """Whether it is bound to a row and sealed with the first key. Says nothing about whether it opens."""
+        """Whether it is bound to a row and sealed with the first key. Does not check that it opens."""
         return sealed[:1] == _OF_ROW and sealed[1 : 1 + _KEY_ID_BYTES] == self._first
 
     def open(self, sealed: bytes, place: Place) -> bytes:
-        """Raises SecretError when the key is gone, the place is another one or the value is damaged."""
+        """Raises SecretError if the key is gone, the place differs or the value is damaged."""
         rest = memoryview(sealed)
         version = bytes(rest[:1])
         if len(rest) < 1 + _KEY_ID_BYTES + 2 * _NONCE_BYTES + _WRAPPED_BYTES or version not in (
             _OF_PARTNER,
             _OF_ROW,
         ):
-            raise SecretError("it is no sealed value")
+            raise SecretError("it is not a sealed value")
         context = (place.context if version == _OF_ROW else place.former).encode()
         rest = rest[1:]
         key_id, rest = bytes(rest[:_KEY_ID_BYTES]), rest[_KEY_ID_BYTES:]
@@ -160,15 +160,15 @@ def key_file(data_dir: Path) -> Path:
 
 
 def _make_key(path: Path) -> None:
-    """Puts a new key there in one step: an API and a worker that start together must agree on one key,
-    and neither may ever see half of it."""
+    """Puts a new key there in one step: an API and a worker that start together must use the same key, and
+    neither may read half of it."""
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(base64.b64encode(os.urandom(KEY_BYTES)).decode())
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):  # another process was quicker: its key counts
+        with contextlib.suppress(FileExistsError):  # another process was quicker: use its key
             os.link(draft, path)
     finally:
         os.unlink(draft)

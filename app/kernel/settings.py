@@ -58,7 +58,7 @@ SECRET_SETTINGS: Final = ("database_url", "migration_database_url", "redis_url",
 
 SECRET_KEY_BYTES: Final = 32
 SHUTDOWN_PAUSE_S: Final = 5.0
-"""In production: two looks of a load balancer that looks every two seconds."""
+"""In production: two health checks of a load balancer that checks every two seconds."""
 
 
 class Settings(ApiSettings):
@@ -307,7 +307,7 @@ class Settings(ApiSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment as `app.kernel.environment` reads it, instead of as the library does."""
+        """Reads the environment with `app.kernel.environment` instead of pydantic's own source."""
         values = given(os.environ, cls.model_fields, SECRET_SETTINGS)
         return init_settings, InitSettingsSource(settings_cls, init_kwargs=dict(values))
 
@@ -355,7 +355,7 @@ class Settings(ApiSettings):
     @field_validator("database_url", "migration_database_url")
     @classmethod
     def _is_postgresql(cls, value: str | None) -> str | None:
-        """The mistakes that would otherwise show as a driver's error."""
+        """Refuses mistakes that would otherwise show as a driver's error."""
         if value and not _has_scheme(value, "postgresql", "postgres"):
             raise ValueError(
                 "this is not a PostgreSQL URL; it looks like postgresql://user:password@host/database"
@@ -502,7 +502,7 @@ class Settings(ApiSettings):
 
     @property
     def logging(self) -> dict[str, Any]:
-        """What `telemetry.configure` takes."""
+        """The arguments of `telemetry.configure`."""
         return {"level": self.log_level, "as_json": self.log_format is LogFormat.JSON}
 
     @property
@@ -523,14 +523,14 @@ class Settings(ApiSettings):
 
     @property
     def spool(self) -> Path | None:
-        """Where big files wait while they are read; None: where the system has temporary files."""
+        """The directory of large files while they are read; None: the system's for temporary files."""
         if self.spool_dir is not None:
             return self.spool_dir
         return self.data_dir / "spool" if self.database_url is None else None
 
     @property
     def import_places(self) -> int:
-        """Imports that one worker process has begun; they take turns on its `import_lanes`."""
+        """The most imports that one worker process has open; they take turns on its `import_lanes`."""
         return 4 * self.import_lanes + 4
 
     @property
@@ -544,7 +544,7 @@ class Settings(ApiSettings):
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
-    """The settings of this process's environment, or of the given one. Every entry point reads them here.
+    """Reads the settings of this process's environment, or of the given one. Every entry point calls this.
 
     Raises SettingsRefused naming every fault, and never a value.
     """
@@ -558,7 +558,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def load_or_exit() -> Settings:
-    """For a process that is started by itself: faults are told in one line each, and it ends with 1."""
+    """Reads the settings, or prints one line for each fault and exits with 1."""
     try:
         return load()
     except SettingsRefused as refused:

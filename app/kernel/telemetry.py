@@ -1,7 +1,7 @@
 """Structured logs: constant event names, ids as fields, one correlation id through a unit of work.
 
-Nothing sensitive may be passed in (no hash, token, secret or list of serial numbers); the last
-processor drops fields with such names all the same, because one day somebody will.
+Nothing sensitive may be passed in (no hash, token, secret or list of serial numbers). The last processor
+drops fields with such names anyway, in case it happens.
 """
 
 import logging
@@ -46,7 +46,7 @@ def configure(*, level: str, as_json: bool, process: str) -> None:
     """
 
     def name_process(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """Not by a context variable: what a signal calls runs in whatever context was interrupted."""
+        """Not a context variable: a signal handler runs in whatever context was interrupted."""
         event.setdefault("process", process)
         return event
 
@@ -94,7 +94,7 @@ def configure(*, level: str, as_json: bool, process: str) -> None:
 def _name_server_lines(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """uvicorn's sentences vary; an event's name is constant."""
+    """Gives uvicorn's lines a constant event name, because its sentences vary."""
     if str(event.get("logger", "")).startswith("uvicorn"):
         event["message"], event["event"] = event["event"], "server"
     return event
@@ -105,7 +105,7 @@ def logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def origin(error: BaseException) -> dict[str, str]:
-    """What kind of error and where it arose, for a log; never its words, which may quote a device."""
+    """Kind and place of an error, for the log; never its message, which may quote a device."""
     kind = type(getattr(error, "orig", None) or error)  # the driver's where the database raised it
     frames = traceback.extract_tb(error.__traceback__)[-8:]
     where = " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames)
@@ -119,7 +119,7 @@ def _drop_forbidden(_logger: Any, _method: str, event: MutableMapping[str, Any])
 
 
 def _escape_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """What a caller sent must neither move a terminal's cursor nor begin a line of its own."""
+    """Escapes callers' values, so that they cannot move a terminal's cursor or start a line of their own."""
     for name, value in event.items():
         event[name] = _indented(str(value)) if name in _OF_LINES else _escaped(value)
     return event
@@ -129,7 +129,7 @@ _OF_LINES = ("exception", "stack")
 
 
 def _indented(text: str) -> str:
-    """A traceback keeps its lines; none of them looks like a line of the log."""
+    """Keeps a traceback's lines, indented, so that none of them looks like a line of the log."""
     return "\n".join(f"  {line}" for line in escaped(text, keep="\n\t").split("\n"))
 
 
@@ -149,7 +149,7 @@ def _is_forbidden(name: object) -> bool:
 
 
 def _cleaned(value: Any) -> Any:
-    """The same value without forbidden names, at any depth."""
+    """The value without the contents of forbidden names, at any depth."""
     if isinstance(value, dict):
         return {name: "[removed]" if _is_forbidden(name) else _cleaned(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

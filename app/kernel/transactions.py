@@ -1,7 +1,7 @@
-"""Transactions: whose rows one sees, who acts in it, and what follows its commit.
+"""Transactions: whose rows they see, who acts in them, and what follows their commit.
 
 A query takes a `PartnerTx` or a `SystemTx` first. So a query for one partner's rows cannot run without a
-partner, and one over all partners cannot run by mistake: the types differ, and mypy tells.
+partner, and mypy refuses to run one over all partners by mistake: the types differ.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
-"""Encryption of connections to PostgreSQL and Redis: their URLs, read as libpq and redis-py do.
+"""Checks of the PostgreSQL and Redis URLs, above all for encryption, read as libpq and redis-py do.
 
-Knows no driver. The settings refuse here what would fail later in a driver's words, or would send passwords
-and devices over a network in clear text.
+Imports no driver. The settings refuse here what would otherwise fail later with a driver's error, or would
+send passwords and devices over a network in clear text.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-"""libpq's, weakest first."""
+"""libpq's modes, the weakest first."""
 ENCRYPTED: Final = frozenset({"require", "verify-ca", "verify-full"})
 SYSTEM: Final = "system"
 """`sslrootcert=system`: the certificate authorities of this machine."""
@@ -48,7 +48,7 @@ WITHOUT_EFFECT: Final = {
     "sslsni": ("1",),
     "tcp_user_timeout": None,
 }
-"""libpq's parameters that change nothing here, and with which values (None: with any)."""
+"""libpq's parameters without effect here, each with its allowed values (None: any value)."""
 OTHERS: Final = frozenset({"ssl", "connect_timeout", "options"})
 POSTGRESQL_PARAMETERS: Final = frozenset({*TLS_PARAMETERS, *PASSED_ON, *WITHOUT_EFFECT, *OTHERS})
 
@@ -56,16 +56,16 @@ CLEAR_TEXT_REFUSALS: Final = {
     "postgresql": "production does not speak to PostgreSQL in clear text: add sslmode=verify-full and "
     "sslrootcert= (or at least sslmode=require) to REGISTRAR_DATABASE_URL and "
     "REGISTRAR_MIGRATION_DATABASE_URL; "
-    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=postgresql",
+    "for a network that nobody else can use, set REGISTRAR_ALLOW_CLEAR_TEXT=postgresql",
     "redis": "production does not speak to Redis in clear text: use rediss:// in REGISTRAR_REDIS_URL; "
-    "for a network that nobody else is in, set REGISTRAR_ALLOW_CLEAR_TEXT=redis",
+    "for a network that nobody else can use, set REGISTRAR_ALLOW_CLEAR_TEXT=redis",
 }
 
 TRUE: Final = frozenset({"1", "on", "true", "yes"})
 
 
 def parameters(url: str) -> dict[str, str]:
-    """What stands after the question mark; of a name that is there twice, the last value."""
+    """The parameters of the URL's query; of a repeated name, the last value."""
     found = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
     if (short := found.pop("ssl", None)) is not None:
         found.setdefault("sslmode", "require" if short.lower() in TRUE else short)
@@ -73,17 +73,17 @@ def parameters(url: str) -> dict[str, str]:
 
 
 def tls_parameters(url: str) -> dict[str, str]:
-    """Those that say how the connection is encrypted."""
+    """The parameters for encryption."""
     return {name: value for name, value in parameters(url).items() if name in TLS_PARAMETERS and value}
 
 
 def _stated(url: str, name: str, environment: Mapping[str, str]) -> str | None:
-    """A parameter of the URL, else libpq's variable for it."""
+    """A parameter of the URL, otherwise libpq's environment variable for it."""
     return tls_parameters(url).get(name) or environment.get(f"PG{name.upper()}") or None
 
 
 def ssl_mode(url: str, environment: Mapping[str, str] = os.environ) -> str:
-    """libpq's default is `prefer`, and `verify-full` with the system's authorities."""
+    """The stated mode, or libpq's default: `prefer`, with the system's authorities `verify-full`."""
     stated = _stated(url, "sslmode", environment)
     return stated or ("verify-full" if trusts_system(url, environment) else "prefer")
 
@@ -93,12 +93,12 @@ def trusts_system(url: str, environment: Mapping[str, str] = os.environ) -> bool
 
 
 def postgresql_faults(url: str, environment: Mapping[str, str] = os.environ) -> Iterator[str]:
-    """What has to be changed in the URL, one sentence each, without any value that may be secret."""
+    """What to change in the URL, one sentence each, without any value that may be secret."""
     for name, value in parameters(url).items():
         if name not in POSTGRESQL_PARAMETERS:
             yield f"{name}= is not a parameter that Registrar knows: remove it"
         elif (harmless := WITHOUT_EFFECT.get(name)) is not None and value not in harmless:
-            yield f"{name}={value} is not supported: remove it; sslmode=verify-full proves whom we speak to"
+            yield f"{name}={value} is not supported: remove it; sslmode=verify-full verifies the server"
     mode = ssl_mode(url, environment)
     if mode not in SSL_MODES:
         yield f"sslmode={mode} does not exist: use one of {', '.join(SSL_MODES)}"
@@ -135,7 +135,7 @@ def _file_faults(url: str, environment: Mapping[str, str], mode: str) -> Iterato
 
 
 def _default_key() -> str | None:
-    """libpq's place for it, if there is one; a certificate's file may also have its key in it."""
+    """libpq's default key file, if it exists; a certificate's file may also contain its key."""
     place = Path.home() / ".postgresql/postgresql.key"
     return str(place) if place.exists() else None
 
@@ -145,7 +145,7 @@ def _reason(error: OSError) -> str:
 
 
 def system_context(url: str) -> ssl.SSLContext:
-    """For `sslrootcert=system`, which the driver does not know: certificate and name are verified."""
+    """The TLS context for `sslrootcert=system`, which the driver lacks. Verifies certificate and name."""
     context = ssl.create_default_context()
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
     wanted = tls_parameters(url)
@@ -159,7 +159,7 @@ def system_context(url: str) -> ssl.SSLContext:
 
 
 def is_local(host: str) -> bool:
-    """Whether nothing of it leaves this machine: a socket's directory, or a loopback address."""
+    """Whether connections to it stay on this machine: a socket's directory, or a loopback address."""
     if not host or host.startswith(("/", "@")) or host == "localhost":
         return True
     try:
@@ -180,8 +180,8 @@ def _without_port(host: str) -> str:
 
 
 def postgresql_in_clear_text(url: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether passwords and rows may cross a network unencrypted: `prefer` and `allow` give in to a server,
-    or to somebody in between, who says that there is no encryption."""
+    """Whether passwords and rows may cross a network unencrypted. With `prefer` and `allow` they may: a
+    server, or an attacker in between, only has to claim that it has no encryption."""
     if ssl_mode(url, environment) in ENCRYPTED:
         return False
     return not all(is_local(host) for host in _postgresql_hosts(url, environment))
@@ -193,7 +193,7 @@ def redis_in_clear_text(url: str) -> bool:
 
 
 def redis_tls(url: str) -> dict[str, Any]:
-    """redis-py's arguments for a `rediss://` URL; the server's name is verified unless it says otherwise."""
+    """redis-py's arguments for a `rediss://` URL. The server's name is verified unless it says otherwise."""
     if urlsplit(url).scheme != "rediss":
         return {}
     said = dict(parse_qsl(urlsplit(url).query))
@@ -209,7 +209,7 @@ def redis_tls(url: str) -> dict[str, Any]:
 
 
 def redis_faults(url: str) -> Iterator[str]:
-    """Files of a `rediss://` URL that cannot be used: with them Redis would seem to be down forever."""
+    """Faults of the files that a `rediss://` URL names. Without this check Redis would only seem down."""
     said = redis_tls(url)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if authorities := said.get("ssl_ca_certs"):
@@ -227,7 +227,7 @@ def redis_faults(url: str) -> Iterator[str]:
 def clear_text_refusal(
     databases: Iterable[str | None], redis_url: str | None, allowed: Collection[str]
 ) -> str | None:
-    """What has to be changed so that nothing crosses a network in clear text; None if nothing does."""
+    """What to change so that nothing crosses a network in clear text; None if nothing does."""
     in_clear_text = {
         "postgresql": any(url and postgresql_in_clear_text(url) for url in databases),
         "redis": bool(redis_url) and redis_in_clear_text(str(redis_url)),

@@ -1,4 +1,4 @@
-"""Wake-ups: what a committed change asks of the workers. `app.kernel.queue` sends them."""
+"""Wake-ups: requests to the workers that follow a commit. `app.kernel.queue` sends them."""
 
 from dataclasses import dataclass
 from datetime import datetime

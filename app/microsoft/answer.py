@@ -1,7 +1,7 @@
-"""Interpretation of answers as far as they mean the same at every API of Microsoft's.
+"""Interprets answers as far as they mean the same at all of Microsoft's APIs.
 
-Pure functions of the answer, so that every odd shape of it is a row in a test. What a refusal means beyond
-its status is the platform's to say. Microsoft's words are kept in `Said`.
+Pure functions of the answer, so that every odd shape of it is a row in a test. The platform decides what a
+refusal means beyond its status. Microsoft's words are kept in `Said`.
 """
 
 import codecs
@@ -26,7 +26,7 @@ from app.domain.upstream import (
 )
 
 MAX_RETRY_AFTER = timedelta(days=1)
-"""The longest Retry-After that is believed; a larger number would only overflow date arithmetic."""
+"""The longest Retry-After that is accepted; a larger number would overflow date arithmetic."""
 MAX_DESCRIPTION = 300
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
@@ -44,13 +44,13 @@ class Reply:
     body: bytes = field(default=b"", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     reason: str = ""
-    """The phrase of the status line: where Microsoft has hidden the need of MFA."""
+    """The status line's phrase: Microsoft may say only here that MFA is needed."""
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name.lower())
 
     def json(self) -> Any:
-        """The body's value with all property names folded. Raises NotUnderstood where it is no JSON."""
+        """The body's value with all property names folded. Raises NotUnderstood if it is not JSON."""
         try:
             return read_json(self.body)
         except ValueError:
@@ -66,13 +66,13 @@ class Reply:
 def without_mark(body: bytes) -> bytes:
     """The body without the UTF-8 byte order mark that Partner Center's hosts write before their JSON.
 
-    One mark only: RFC 8259 lets a reader drop it, and a second one is part of the text.
+    Only one mark: RFC 8259 lets a reader ignore it, but a second one is part of the text.
     """
     return body.removeprefix(codecs.BOM_UTF8)
 
 
 def read_json(body: bytes) -> Any:
-    """A JSON body of Microsoft's with all property names folded. Raises ValueError where it is no JSON."""
+    """Parses Microsoft's JSON and folds all property names. Raises ValueError if it is not JSON."""
     try:
         return fold(orjson.loads(without_mark(body)))
     except RecursionError:
@@ -80,9 +80,9 @@ def read_json(body: bytes) -> Any:
 
 
 def fold(value: Any) -> Any:
-    """The same value with property names in lower case and without blanks around them.
+    """The value with all property names in lower case and without blanks around them.
 
-    Microsoft's pages differ in case among themselves, and one of them writes `" attributes"`.
+    Microsoft's documentation differs in case from page to page, and one page has `" attributes"`.
     """
     if isinstance(value, dict):
         return {_folded_name(name): fold(item) for name, item in value.items()}
@@ -93,12 +93,12 @@ def fold(value: Any) -> Any:
 
 @lru_cache(maxsize=512)
 def _folded_name(name: str) -> str:
-    """A folded name; cached, because a thousand devices have the same dozen names."""
+    """Cached, because a thousand devices have the same dozen names."""
     return name.strip().lower()
 
 
 def tidy(text: str, *, limit: int) -> str:
-    """Microsoft's words made safe for a log: one line, cut, without anything as long as a hash or token."""
+    """Makes Microsoft's words safe for a log: one line, truncated, without anything as long as a hash."""
     head = _LONG_SECRET.sub("[removed]", text[: limit * 40])
     return _UNPRINTABLE.sub(" ", head).strip()[:limit]
 
@@ -115,11 +115,11 @@ def failure(
     delegated: bool,
     now: datetime,
 ) -> UpstreamFailure | None:
-    """What is wrong with this answer; None for a success.
+    """Returns the failure that an answer means; None for a success.
 
-    `refusal`: what the platform's other answers mean; `of_customer`: the path names a customer, so that a
-    refusal may concern this customer alone. `delegated`: the call went out with an App+User token. A 401 is
-    judged as one to a fresh token: the caller has tried with a new one before it believes it.
+    `refusal`: the meaning of the platform's other answers. `of_customer`: the path names a customer, so the
+    refusal may concern only this customer. `delegated`: the call had an App+User token. A 401 is judged as
+    the answer to a fresh token, because the caller has retried with one.
     """
     status = reply.status
     if 200 <= status < 300:
@@ -133,16 +133,16 @@ def failure(
         needs_mfa = delegated and _asks_for_mfa(reply, error)
         return ConnectionTrouble("mfa_required" if needs_mfa else "credential_refused", said)
     if status < 400:
-        # No answer of this API: something in between answers in its place.
+        # Not an answer of this API: something in between has answered.
         return NotUnderstood(said)
-    if status >= 500 or status == 408:  # a gateway's timeout
+    if status >= 500 or status == 408:  # 408: a gateway's timeout
         return OutcomeUnknown(said, answered=True)
     return refusal(said, of_customer)
 
 
 @dataclass(frozen=True, slots=True)
 class _ErrorBody:
-    """Microsoft's code and words, from any of the known shapes."""
+    """Microsoft's code and words, from any of the known forms."""
 
     code: str | None
     description: str | None
@@ -178,7 +178,7 @@ def _first(body: dict[str, Any], names: tuple[str, ...], *, limit: int = MAX_DES
 
 
 def _plain_words(reply: Reply) -> str | None:
-    """The body if it is a plain sentence; a gateway's page says less than the status line."""
+    """The body if it is a plain sentence, otherwise the status line's phrase: a gateway's page says less."""
     media_type = (reply.header("content-type") or "text/plain").lower()
     body = without_mark(reply.body[:4_096]) if media_type.startswith("text/plain") else b""
     text = body.decode("utf-8", "replace")
@@ -186,7 +186,7 @@ def _plain_words(reply: Reply) -> str | None:
 
 
 def _their_time(reply: Reply) -> datetime | None:
-    """Microsoft's clock, by which its dates are measured."""
+    """Microsoft's time, which its dates refer to."""
     try:
         then = parsedate_to_datetime(reply.header("date") or "")
     except (ValueError, TypeError):
@@ -200,8 +200,8 @@ def _wait_in_words(error: _ErrorBody) -> timedelta | None:
 
 
 def _asks_for_mfa(reply: Reply, error: _ErrorBody) -> bool:
-    """Whether MFA is required. It is said in three ways: code 900421, the reason phrase, or a bare Bearer
-    challenge."""
+    """Whether MFA is required. Microsoft says so in one of three ways: code 900421, the reason phrase, or a
+    bare Bearer challenge."""
     challenge = reply.header("www-authenticate") or ""
     if error.code == "900421" or _MFA_WORDS.search(f"{reply.reason} {challenge} {error.description or ''}"):
         return True

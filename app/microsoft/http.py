@@ -1,11 +1,10 @@
-"""Calls to a platform's API: deadlines, one repetition with a fresh token, and broken calls.
+"""Calls to platform APIs: time limits, one retry with a fresh token, and interrupted calls.
 
-The one question that decides everything after a failure is whether the request may have left this
-machine. Waiting for a free connection, connecting and TLS have time limits of their own that are
-together shorter than the deadline of the whole call, so whatever ends a call later than that has to
-be taken as sent. Nothing is repeated here but the 401, which had no effect: repeating is the
-business of those who know what has been written down. What an answer says is read in `answer`. Addresses,
-headers and the meaning of refusals are the platform's own, and come with each call.
+After a failure it matters whether the request may have left this machine. Waiting for a free connection,
+connecting and TLS have their own time limits, which together are shorter than that of the whole call; so a
+call that ends later than these counts as sent. Only a 401 is retried, because it had no effect: any other
+retry is for callers, who know what has been stored. `answer` interprets the answers. Addresses, headers and
+the meaning of refusals belong to the platform, and come with each call.
 """
 
 import asyncio
@@ -31,11 +30,11 @@ from app.microsoft.timing import CallTiming
 from app.microsoft.tokens import TokenService, no_cookies
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
-"""Ours. A job of 1,000 devices is about 0.3 MB; a customer's list of group tags is not paged."""
+"""Our own limit. A job of 1,000 devices is about 0.3 MB; a customer's list of group tags is not paged."""
 MAX_CONNECTIONS = 64
-"""Ours, for one process: twice `worker_lanes` of the largest sensible worker."""
+"""Our own limit for one process: twice the `worker_lanes` of the largest sensible worker."""
 LOGIN_TIMEOUT_S = 30.0
-"""Seconds for each of the two requests of a login, at most: Entra answers in under one."""
+"""The most seconds for each of the two requests of a login: Entra answers in under one."""
 
 _KEEPALIVE_S = 4.0  # below the 5 s after which common servers drop an idle connection
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
@@ -75,34 +74,34 @@ class Bearer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One API: where it is, and what its refusals mean."""
+    """One API: its address, and the meaning of its refusals."""
 
     base_url: str
     refusal: Callable[[Said, bool], UpstreamFailure]
-    """The meaning of a status from 400 to 499 but 401, 408 and 429. True: the path names a customer."""
+    """The failure for a status from 400 to 499 except 401, 408 and 429. True: the path names a customer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call to be made; an equal value is the same call."""
+    """A call to make; an equal value is the same call."""
 
     service: Service
     operation: str
-    """What it does, for the metrics: one of a few words, without any id."""
+    """The call's name for the metrics, one of a few, without any id."""
     method: str
     path: str
-    """With query, percent-encoded; follows the base URL."""
+    """Follows the base URL, with the query, percent-encoded."""
     priority: Priority
     of_customer: bool
-    """The path names a customer: a refusal may concern this customer alone."""
+    """The path names a customer: a refusal may concern only this customer."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The platform's own, beside those of every call."""
+    """The platform's own headers, besides those of every call."""
     body: bytes | None = field(default=None, repr=False)
     """JSON in UTF-8."""
 
 
 class Microsoft:
-    """The HTTP clients for Microsoft, shared by the whole process. Knows no partner and keeps no token."""
+    """The HTTP clients for Microsoft, one for each process. Holds no partner's data and no token."""
 
     def __init__(self, settings: Settings, client: httpx.AsyncClient, tokens: TokenService) -> None:
         self.tokens = tokens
@@ -117,7 +116,7 @@ class Microsoft:
         transport: httpx.AsyncBaseTransport | None = None,
         login_transport: httpx.BaseTransport | None = None,
     ) -> Self:
-        """Connects nothing yet. The transports are for tests at the wire."""
+        """Creates the clients without connecting. The transports are for tests at the wire."""
         total = settings.upstream_timeout_s
         # Three waits before the first byte (a free connection, TCP, TLS), together below `total`.
         before_sending = min(10.0, total / 4)
@@ -144,13 +143,13 @@ class Microsoft:
         await self._client.aclose()
 
     async def call(self, call: Call, bearer: Bearer) -> Reply:
-        """The answer of a call that succeeded (2xx).
+        """Makes a call and returns the answer if it succeeded (2xx).
 
-        A 401 is tried once more with a fresh token and the same request id. Raises HeldBack where
-        the connection's budget does not allow a call now, what `app.microsoft.answer.failure` makes
-        of every other answer, Unreachable where nothing was sent, OutcomeUnknown(answered=False)
-        where something may have been, and what the token service raises: a login that hangs holds
-        up a connection as a call does. `settings.upstream_timeout_s` bounds both tries together.
+        After a 401, retries once with a fresh token and the same request id. Raises HeldBack if the
+        connection's budget allows no call now; what `app.microsoft.answer.failure` makes of any other answer;
+        Unreachable if nothing was sent; OutcomeUnknown(answered=False) if something may have been; and the
+        token service's failures, because a login that hangs delays a connection as a call does.
+        `settings.upstream_timeout_s` bounds both tries together.
         """
         permit = await bearer.gate.enter(call.priority)
         try:
@@ -236,5 +235,5 @@ def _folded_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _about(error: Exception) -> Said:
-    """The kind of the fault only, because its text may name addresses inside the operator's network."""
+    """Only the kind of the error, because its text may name addresses inside the operator's network."""
     return Said(description=type(error).__name__)

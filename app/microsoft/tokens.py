@@ -1,10 +1,10 @@
-"""Access tokens from Entra: who asks, how long it may take, and what a refusal means.
+"""Access tokens from Entra: requests, time limits, and the meaning of refusals.
 
-The only place that imports MSAL. MSAL speaks to login.microsoftonline.com over https and to nothing
-else, so it gets our own transport, which sends those calls to the configured login address, keeps
-the deadlines, trusts no proxy or certificate setting of the environment, and reads errors itself:
-MSAL would replay a refusal from its cache for a minute and drop half of what Entra said. For the
-same reason every call has an application object of its own (2 to 3 ms), so nothing is ever cached here.
+The only module that imports MSAL. MSAL calls only https://login.microsoftonline.com, so it gets our own
+transport, which sends these calls to the configured login address, keeps the time limits, ignores proxy and
+certificate settings of the environment, and reads errors itself: MSAL would repeat a refusal from its cache
+for a minute and drop half of what Entra said. For the same reason every call has its own application object
+(2 to 3 ms), so that nothing is cached here.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ _APP_ERRORS = frozenset({"invalid_client", "unauthorized_client"})
 _USER_ERRORS = frozenset(
     {"invalid_grant", "interaction_required", "consent_required", "login_required", "access_denied"}
 )
-"""OAuth's `error` says whose matter a refusal is: the app's and its secret's, or the signed-in user's."""
+"""OAuth's `error` tells whom a refusal concerns: the app and its secret, or the signed-in user."""
 
 _APP_NUMBERS = {
     700016: "app_not_found",
@@ -82,7 +82,7 @@ _USER_NUMBERS = {
     700016: "app_not_found",
 }
 _OTHER_NUMBERS = {90002: "tenant_not_found"} | _USER_NUMBERS | _APP_NUMBERS
-"""AADSTS numbers and what they tell more exactly than `error` does, by whose matter it is."""
+"""Codes of AADSTS numbers that are more exact than `error`, by whom they concern."""
 
 _SUBERRORS = {
     "consent_required": "app_consent_missing",
@@ -93,13 +93,13 @@ _SUBERRORS = {
 }
 _ERRORS = {"consent_required": "app_consent_missing", "interaction_required": "mfa_required"}
 _BUSY = frozenset({90006, 90012, 90033})
-"""AADSTS codes of a passing fault at Entra, some of them sent with HTTP 400."""
+"""AADSTS codes of temporary faults at Entra, some of them sent with HTTP 400."""
 _THROTTLED = frozenset({50196, 90055})
-"""AADSTS codes for too many calls: a loop detected, the tenant's limit."""
+"""AADSTS codes for too many calls: a detected loop, or the tenant's limit."""
 
 
 def no_cookies() -> CookieJar:
-    """A jar that keeps nothing: one client serves all partners, and a cookie would tie them together."""
+    """A jar that stores nothing: one client serves all partners, and a cookie would link them."""
     return CookieJar(DefaultCookiePolicy(allowed_domains=()))
 
 
@@ -110,17 +110,17 @@ class Tokens:
     access_token: str = field(repr=False)
     expires_in: timedelta
     refresh_token: str | None = field(repr=False)
-    """The rotated refresh token, if any: store it before the old one is dropped."""
+    """The rotated refresh token, if any: store it before dropping the old one."""
 
 
 class TokenService:
-    """Entra's token endpoint. Safe to call from many tasks; does not join equal calls into one.
+    """Entra's token endpoint. Safe to call from many tasks; does not merge equal calls.
 
-    Every method raises ConnectionTrouble, Throttled, Unreachable or LoginNotUnderstood. A token call
-    changes nothing at Microsoft that would have to be looked up, so there is no unknown outcome; the
-    exception is a redeemed refresh token whose answer is lost. Entra lets the old token live on, so the
-    next redemption goes through; should a tenant's policy revoke it, that next call says
-    `sign_in_revoked` and a person signs in again.
+    Every method raises ConnectionTrouble, Throttled, Unreachable or LoginNotUnderstood. A token call changes
+    nothing at Microsoft that would have to be looked up, so there is no unknown outcome, with one exception:
+    a redeemed refresh token whose answer is lost. Entra keeps the old token valid, so the next redemption
+    succeeds. If a tenant's policy has revoked it, the next call raises `sign_in_revoked` and somebody has to
+    sign in again.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class TokenService:
             follow_redirects=False,
             headers={"User-Agent": "Registrar", "Accept-Encoding": "gzip"},
         )
-        # Threads of its own: a hanging login must not occupy the threads that others decode uploads in.
+        # Its own threads: a hanging login must not occupy the threads that decode uploads.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="login")
 
     async def for_app(self, *, tenant_id: UUID, scope: str, client_id: str, client_secret: str) -> Tokens:
@@ -161,7 +161,7 @@ class TokenService:
         return await self._call(tenant_id, client_id, client_secret, (client_secret, refresh_token), ask)
 
     def close(self) -> None:
-        """Closes without waiting: running calls fail at the closed connection."""
+        """Closes without waiting: running calls fail because their connection is closed."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
@@ -208,7 +208,7 @@ def _tokens(answer: Mapping[str, Any]) -> Tokens:
 
 @dataclass(frozen=True, slots=True)
 class _WireAnswer:
-    """An answer in MSAL's form. Always 200 with a JSON object: everything else was raised before."""
+    """An answer in MSAL's form. Always 200 with a JSON object, because anything else has been raised."""
 
     text: str
     headers: Mapping[str, str]
@@ -226,12 +226,12 @@ class _Wire:
     login_url: str
     timeout_s: float
     unspeakable: tuple[str, ...] = field(repr=False)
-    """Secrets of this call, which no message may repeat even if the service's answer does."""
+    """Secrets of this call. No message repeats them, even if the service's answer does."""
 
     def get(
         self, url: str, *, params: Any = None, headers: Mapping[str, str] | None = None, **_: Any
     ) -> _WireAnswer:
-        """The tenant's metadata: MSAL believes it, so its endpoints are checked before MSAL sees them."""
+        """Fetches the tenant's metadata, and checks its endpoints, because MSAL would trust them."""
         answer, body = self._exchange("GET", url, params=params, headers=headers, data=None)
         for name in ("authorization_endpoint", "token_endpoint"):
             endpoint = body.get(name)
@@ -294,9 +294,9 @@ class _Wire:
 
 
 def _split_known(url: str) -> SplitResult:
-    """The parts of a URL on MSAL's own host; the secret goes to what that is mapped to and nowhere else.
+    """Splits a URL, and refuses any host but MSAL's own: the secret must not go elsewhere.
 
-    A tenant of another cloud names the hosts of that cloud, which Registrar does not serve.
+    A tenant of another cloud names that cloud's hosts, which Registrar does not support.
     """
     try:
         parts = urlsplit(url)
@@ -311,7 +311,7 @@ def _split_known(url: str) -> SplitResult:
 
 
 def _read(response: httpx.Response, deadline: float) -> bytes:
-    """Reads the whole body. Phase timeouts restart with every byte; this one does not."""
+    """Reads the whole body before the deadline. httpx's own timeouts restart with every byte."""
     body = bytearray()
     for chunk in response.iter_bytes():
         body += chunk
@@ -336,12 +336,12 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Entra:
-    """Entra's error body, or what could be read of it."""
+    """Entra's error body, as far as it could be read."""
 
     error: str
     suberror: str
     numbers: tuple[int, ...]
-    """AADSTS numbers: of `error_codes`, or else of the text."""
+    """AADSTS numbers, from `error_codes` or otherwise from the text."""
     description: str | None
 
     @classmethod
@@ -356,7 +356,7 @@ class _Entra:
             text = _PREFIX.sub("", text, count=1)
             for secret in unspeakable:
                 text = text.replace(secret, "[removed]")
-            # After the first line come Entra's trace ids, which are of use to nobody here.
+            # Entra's trace ids follow the first line, and nobody here can use them.
             text = text.lstrip().partition("\n")[0].partition(" Trace ID:")[0]
             description = tidy(text, limit=200)
         error, suberror = str(answer.get("error") or ""), str(answer.get("suberror") or "")
@@ -364,9 +364,9 @@ class _Entra:
 
     @property
     def trouble(self) -> str:
-        """`error` and `suberror` say what kind of refusal it is; a number of that kind refines it.
+        """The trouble's code. `error` and `suberror` decide its kind, and a number of that kind refines it.
 
-        Numbers are many and change from release to release, so one of another kind is not believed.
+        There are many numbers and they change between releases, so one of another kind is ignored.
         """
         if self.error in _APP_ERRORS:
             known, usual = _APP_NUMBERS, None
@@ -386,10 +386,10 @@ def refusal(
     *,
     unspeakable: tuple[str, ...] = (),
 ) -> UpstreamFailure:
-    """What an answer that is not a token means. `answer` is its body, empty if that was not JSON.
+    """The failure for an answer that is not a token. `answer` is its body, empty if that was not JSON.
 
-    What is no passing fault is the connection's trouble, under the code whose remedy fixes it; without a
-    more exact one, `credential_refused`: a new secret or a new sign-in.
+    Anything but a temporary fault is the connection's trouble, with the code whose remedy fixes it; if none
+    is more exact, `credential_refused`: a new secret or a new sign-in.
     """
     entra = _Entra.read(answer, unspeakable)
     code = f"AADSTS{entra.numbers[0]}" if entra.numbers else tidy(entra.error, limit=60) or None

@@ -1,10 +1,10 @@
 """The protocol of a platform: its capabilities as data, and the abilities that it may have.
 
-A platform is a module or package beside this file that defines `PLATFORM: Platform`, found by `discover()`.
-One that Registrar drives by API sets `open`, which makes its `Abilities`: each is a small protocol of its
-own, and None where the platform does not have it. What services do then is said at each protocol. Abilities
-keep no state of a partner: who calls is in the `Access` that every method takes. They raise the failures of
-`app.domain.upstream` and nothing else. A platform with a portal where a person uploads a file sets `file`.
+A platform is a module or package beside this file that defines `PLATFORM: Platform`; `discover()` finds it.
+A platform with an API sets `open`, which makes its `Abilities`: each ability is a small protocol, and None if
+the platform lacks it. Each protocol says what services do without it. Abilities keep no state of a partner:
+every method takes an `Access`, which knows the caller. They raise the failures of `app.domain.upstream` and
+nothing else. A platform with a portal where a person uploads a file sets `file`.
 """
 
 import importlib
@@ -43,11 +43,11 @@ class Channel(StrEnum):
 
 
 class TagUse(StrEnum):
-    """What a group tag is at the platform."""
+    """What a group tag is on the platform."""
 
-    GROUP = "group"  # a group of devices with this name, made before devices are added to it
+    GROUP = "group"  # a named group, created before devices are added to it
     DEVICE = "device"  # a value of each device
-    NONE = "none"  # there is none: the order keeps it, and the platform does not get it
+    NONE = "none"  # unknown to the platform: only the order keeps it
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,13 @@ class TokenKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenFor:
-    """What an access token is good for. Equal values share one token."""
+    """The scope of an access token. Equal values share one token."""
 
     tenant_id: UUID
-    """The Entra tenant that issues it: the connection's own, or a customer's."""
+    """The Entra tenant that issues the token: the connection's own, or a customer's."""
     resource: str
-    """The API's name at Entra, such as `https://graph.microsoft.com`. A name, not an address: a stand-in is
-    asked for the same."""
+    """The API's name at Entra, such as `https://graph.microsoft.com`. A name, not an address: it is the same
+    for a stand-in."""
     kind: TokenKind
     permission: str = ".default"
 
@@ -101,7 +101,7 @@ class Access(Protocol):
 
     @property
     def has_delegated(self) -> bool:
-        """Whether a refresh token is there, so that App+User calls are possible."""
+        """Whether the connection has a refresh token, so that App+User calls are possible."""
         ...
 
     async def token(self, wanted: TokenFor) -> str:
@@ -140,7 +140,7 @@ class AccessBearer:
 
 @dataclass(frozen=True, slots=True)
 class CallIds:
-    """The ids of one call, written to the database before it is made: the call's own, and its batch's."""
+    """The ids of one call, its own and its batch's, stored before the call is made."""
 
     request_id: UUID
     correlation_id: UUID
@@ -151,11 +151,11 @@ class Submission:
     customer_tenant_id: UUID
     group_tag: str
     create: bool
-    """True: make the group tag with these devices. Only where the platform has `GroupTags`."""
+    """True: create the group tag with these devices. Only if the platform has `GroupTags`."""
     devices: Sequence[OutgoingDevice]
 
     def fingerprint(self) -> bytes:
-        """A fingerprint of the call: its method, path and body follow from these values."""
+        """Identifies the call: its method, path and body follow from these values."""
         digest = sha256(repr((self.create, self.customer_tenant_id, self.group_tag)).encode())
         for device in self.devices:
             digest.update(repr(tuple(device)).encode())
@@ -164,27 +164,27 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An accepted call: the job's id, or an id for each device where the platform follows devices."""
+    """An accepted call: the job's id, or an id for each device if the platform follows devices."""
 
     tracking_id: str | None = None
     device_ids: Sequence[str | None] = ()
     """In the order of the devices."""
     not_understood: Said | None = field(default=None, compare=False)
-    """Why the answer that came instead could not be read; None for one without a body."""
+    """Why the answer could not be read; None if it had no body."""
 
     @property
     def can_be_followed(self) -> bool:
-        """False: accepted, but there is nothing to ask for; the listing has to tell the outcome."""
+        """False: accepted, but without an id to poll, so the listing has to show the outcome."""
         return self.tracking_id is not None or any(id is not None for id in self.device_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     finished: bool
-    """Nothing more is to come. Where devices are followed: each row given has its own `done` besides."""
+    """No more answers will come. If devices are followed, each row also has its own `done`."""
     rows: Sequence[UpstreamRow]
-    """The devices as the platform lists them, empty until it lists any. Where devices are followed: one row
-    for each id that was asked for, in their order."""
+    """The devices as the platform lists them, empty until it lists any. If devices are followed: one row for
+    each id that was asked for, in the same order."""
     not_understood: Said | None = None
     """The unreadable part of the answer; `rows` has the rest."""
 
@@ -194,21 +194,21 @@ class Registers(Protocol):
 
     @property
     def follows_devices(self) -> bool:
-        """Whether each device has an id and an outcome of its own. False: one job tells of all of them."""
+        """Whether each device has its own id and outcome. False: one job answers for all of them."""
         ...
 
     def meaning(self, code: str | None, name: str | None) -> Meaning | None:
-        """What the platform's own code and name of a device's error mean; None for one not known, which
-        fails as `upstream_other` with the words shown."""
+        """The meaning of the platform's code and name of a device's error; None if it is unknown, which fails
+        as `upstream_other` and shows the words."""
         ...
 
     async def submit(self, access: Access, ids: CallIds, submission: Submission) -> Accepted:
-        """One call. It may be repeated with equal `ids` and `submission` until an answer has come."""
+        """Makes one call. It may be repeated with equal `ids` and `submission` until an answer has come."""
         ...
 
     async def poll(self, access: Access, customer_tenant_id: UUID, sent: Accepted) -> Progress:
-        """How far it is. `sent` has the ids of what is still open, none of them None. Raises Refused where
-        one is not known."""
+        """Asks for progress. `sent` has the ids that are still open, none of them None. Raises Refused if one is
+        unknown."""
         ...
 
 
@@ -225,9 +225,9 @@ class ListedDevice:
 
 
 class Lists(Protocol):
-    """Lists the devices that the platform holds, to find out what became of a call without an answer.
+    """Lists the platform's devices, to find the outcome of a call without an answer.
 
-    Without it such a call is repeated, and what that does not settle ends as `outcome_unknown` for a person.
+    Without it such a call is repeated; what stays unclear ends as `outcome_unknown` for an operator.
     """
 
     @property
@@ -248,7 +248,7 @@ class ListedCustomer:
 
 
 class ConsentEvidence(Protocol):
-    """Shows which customers have consented, and how one does. Without it consent is recorded by hand."""
+    """Shows which customers have consented, and how to consent. Without it consent is recorded by hand."""
 
     def customers(self, access: Access) -> AsyncIterator[ListedCustomer]:
         """Every customer who has consented. A list cut short raises: it would look like consent withdrawn."""
@@ -260,22 +260,22 @@ class ConsentEvidence(Protocol):
 
 
 class GroupTags(Protocol):
-    """The platform's own ledger of group tags, each made with the first devices and added to afterwards.
+    """The platform's own ledger of group tags, each created with its first devices and added to afterwards.
 
-    Without it a batch is sent at once, and no batch waits for another one to make its tag.
+    Without it a batch is sent at once, and no batch waits for another one to create its tag.
     """
 
     async def find_group_tag(self, access: Access, customer_tenant_id: UUID, group_tag: str) -> str | None:
-        """The platform's spelling of this tag for this customer, compared without case; None if absent."""
+        """The platform's spelling of this customer's tag, compared without case; None if there is none."""
         ...
 
     def creates(self, outcomes: Sequence[str | None]) -> bool:
-        """Whether to make a tag that was not found. `outcomes`: how this batch's earlier calls with devices
-        ended, oldest first, with the words of `contradiction` among them."""
+        """Whether to create a tag that was not found. `outcomes` of this batch's earlier calls with devices,
+        oldest first, the words of `contradiction` among them."""
         ...
 
     def contradiction(self, refused: Refused, *, create: bool) -> str | None:
-        """The word for a refusal that says that the tag is there, or is not, other than the call assumed."""
+        """The outcome for a refusal because the tag exists, or is missing, unlike the call assumed."""
         ...
 
 
@@ -283,13 +283,13 @@ class Checks(Protocol):
     """Proves that a connection works. Without it `:check` is refused: the next batch is the proof."""
 
     async def check(self, access: Access) -> Sequence[str]:
-        """Proves tokens and reach with read-only calls. Returns what was proved, in words."""
+        """Proves tokens and access with read-only calls. Returns what was proved, in words."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
-    """What a platform can do for a connection. Nothing, where a person does it at a portal."""
+    """What a platform can do for a connection. Empty if people do everything at a portal."""
 
     registers: Registers | None = None
     lists: Lists | None = None
@@ -309,9 +309,9 @@ class Platform:
     note: str
     """One sentence for `GET /v1/platforms`."""
     barred_roles: frozenset[str] = frozenset()
-    """Partner roles to which this platform's API is not offered."""
+    """Partner roles that may not use this platform's API."""
     open: Callable[[Settings, Microsoft], Abilities] | None = None
-    """Makes its abilities, once a process. Raises SettingsRefused."""
+    """Makes its abilities, once for each process. Raises SettingsRefused."""
     file: FileFormat | None = None
     """The file to upload by hand if the API cannot be used."""
 
@@ -328,9 +328,9 @@ PACKAGE = "app.platforms"
 
 
 def discover(more: Sequence[str] = ()) -> dict[str, Platform]:
-    """Every platform of this package, and of the packages named in `more`, by name.
+    """Returns every platform of this package, and of the packages named in `more`, by name.
 
-    A module without a platform is a start-up failure. Raises SettingsRefused for a package that is not there.
+    A module without a platform prevents the start. Raises SettingsRefused for a missing package.
     """
     found: dict[str, Platform] = {}
     for module in (module for package in (PACKAGE, *more) for module in _modules(package)):
@@ -347,7 +347,7 @@ def _modules(package: str) -> list[str]:
     try:
         path = importlib.import_module(package).__path__
     except (ModuleNotFoundError, AttributeError) as error:
-        raise SettingsRefused([f"REGISTRAR_MORE_PLATFORMS: {package!r} is no package here."]) from error
+        raise SettingsRefused([f"REGISTRAR_MORE_PLATFORMS: {package!r} is not installed."]) from error
     names = sorted(f"{package}.{info.name}" for info in pkgutil.iter_modules(path))
     return [name for name in names if name != __name__]
 
@@ -355,7 +355,7 @@ def _modules(package: str) -> list[str]:
 def open_all(
     platforms: Mapping[str, Platform], settings: Settings, microsoft: Microsoft
 ) -> dict[str, Abilities]:
-    """The abilities of each platform: none where it is not driven by API. Raises SettingsRefused."""
+    """The abilities of each platform, empty without an API. Raises SettingsRefused."""
     known = tuple(f"{PLATFORM_PREFIX}{name.upper()}_" for name in platforms)
     strange = [name for name in os.environ if name.startswith(PLATFORM_PREFIX) and not name.startswith(known)]
     if strange:
@@ -367,13 +367,13 @@ def open_all(
 
 
 class OwnSettings(BaseModel):
-    """A platform's own settings: `REGISTRAR_PLATFORM_`, the platform's name, and the field's, in capitals."""
+    """A platform's own settings, named `REGISTRAR_PLATFORM_<NAME>_<FIELD>`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
     def of(cls, platform: str) -> Self:
-        """Raises SettingsRefused for a value that does not fit and for a name that is no field."""
+        """Raises SettingsRefused for a wrong value, and for a name that is no field."""
         prefix = f"{PLATFORM_PREFIX}{platform.upper()}_"
         given = {name: value for name, value in os.environ.items() if name.startswith(prefix)}
         try:

@@ -1,8 +1,8 @@
 """Microsoft Intune: the customer's own import, by file.
 
-A partner has no access of its own to a customer's Intune, so an order for it is a file that the
-customer's administrator imports. Header and rules are those of Microsoft's "Manually register
-devices"; how a list of results is titled is not published, so Graph's words are looked for too.
+A partner has no access of its own to a customer's Intune, so an order for it is a file that the customer's
+administrator imports. Header and rules are those of Microsoft's "Manually register devices". The columns of a
+list of results are not documented, so Graph's names are accepted too.
 """
 
 from app.domain.identity import IdentityKind
@@ -29,15 +29,15 @@ PLATFORM = Platform(
         ),
         serial_from_hash=True,
         steps=(
-            "Give {file} ({rows}) to an Intune administrator of {customer}, on a way that is "
-            "encrypted: it holds hardware hashes. Do not open it in a spreadsheet program, which changes it.",
+            "Give {file} ({rows}) to an Intune administrator of {customer}, by an encrypted "
+            "channel: it holds hardware hashes. Do not open it in a spreadsheet program, which changes it.",
             "In the Intune admin center of {customer}: Devices > Enrollment > Windows > Windows Autopilot > "
             "Devices > Import. Choose {file}, then the button Import below it: nothing is imported before "
             "that. The group tag {tag} is in the file.",
-            "Mark the file as uploaded here. Import no second file before Intune has finished with this one.",
+            "Mark the file as uploaded here. Import no other file before Intune has finished this one.",
             "After some minutes choose Sync, then Refresh: every device of the file has to appear in the "
-            "list. What failed is named in the notification by Microsoft's code and by rows of the CSV file. "
-            "Rows are counted from 1 without the header.",
+            "list. The notification names failures by Microsoft's code and by rows of the CSV file, counted "
+            "from 1 without the header.",
             "Record the outcome here: first what failed, by `file_row` or with the notification's words as "
             "they are. Check that the devices named in the answer are the ones that are missing in Intune's "
             "list. Then record all others as registered.",

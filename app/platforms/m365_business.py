@@ -1,7 +1,6 @@
 """Microsoft 365 Business: the import in the customer's Microsoft 365 admin centre, by file.
 
-As for Intune, the file is imported by the customer's administrator. It has three columns and none for the
-group tag.
+The customer's administrator imports the file, as for Intune. It has three columns and none for the group tag.
 """
 
 from app.domain.identity import IdentityKind
@@ -27,14 +26,14 @@ PLATFORM = Platform(
         ),
         serial_from_hash=True,
         steps=(
-            "Give {file} ({rows}) to an administrator of {customer}, on a way that is encrypted: it "
-            "holds hardware hashes. Do not open it in a spreadsheet program, which would change it.",
+            "Give {file} ({rows}) to an administrator of {customer}, by an encrypted channel: it holds "
+            "hardware hashes. Do not open it in a spreadsheet program, which changes it.",
             "In the Microsoft 365 admin center of {customer}: Devices > Autopilot > Devices > Add devices. "
             "Choose {file}, and where a name for the list is asked for, enter {tag} to the letter. Choose "
             "Save: nothing is registered before that.",
             "Mark the file as uploaded here.",
-            "When the list of devices has been refreshed, every device of the file has to be in it. "
-            "This portal's file has no group tag: who needs the tag in Intune sets it there.",
+            "Refresh the list of devices: every device of the file has to be in it. This portal's file has "
+            "no group tag: if it is needed in Intune, set it there.",
             "Record the outcome here: all registered, or device by device.",
         ),
     ),

@@ -6,8 +6,8 @@ from app.platforms.base import Capabilities, Channel, Platform, Profiles, TagUse
 from app.platforms.partner_center.driver import open_abilities
 
 PORTAL_FILE = FileFormat(
-    # As Partner Center's own template writes them. The collector's capitals differ, and which of the two a
-    # parser that minds capitals would take is not published.
+    # As in Partner Center's own template. The collector writes other capitals, and it is not documented which
+    # of them a case-sensitive parser would accept.
     columns=(
         ("Device serial number", "serial_number"),
         ("Windows product ID", "product_key"),
@@ -23,8 +23,8 @@ PORTAL_FILE = FileFormat(
         "that {customer} sees. If the group is there already, add the devices to it.",
         "Browse to {file}, upload it, and choose Save: nothing is registered before that. Then mark the file "
         "as uploaded here.",
-        "When Partner Center has finished, look at every device and not only at the batch: 'finished' stands "
-        "over failed devices too.",
+        "When Partner Center has finished, look at every device and not only at the batch: 'finished' may "
+        "also mean failed devices.",
         "Record the outcome here: all registered, device by device, or with Partner Center's own list of "
         "results.",
     ),

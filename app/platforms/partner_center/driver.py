@@ -1,8 +1,8 @@
-"""The calls to Partner Center, and whose token each of them takes.
+"""The calls to Partner Center, each with the kind of token that it takes.
 
-The batch id is the group tag the customer sees. Success is judged per device only, never by the status of the
-batch. Creating a group tag and asking for a consent link need an App+User token; all other calls take one too
-where the connection has it, and the App-only token where it has not.
+The batch id is the group tag that the customer sees. Success is judged per device, never by the status of the
+batch. Creating a group tag and asking for a consent link need an App+User token; all other calls use one too
+if the connection has it, otherwise the App-only token.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -38,9 +38,9 @@ from app.platforms.partner_center.refusals import failure_of
 
 RESOURCE = "https://api.partnercenter.microsoft.com"
 CUSTOMERS_PAGE = 500
-"""Customers asked for in one page; the service may give fewer."""
+"""Customers requested in one page; the service may return fewer."""
 MAX_PAGES = 10_000
-"""Pages of one listing: an end for a service whose paging has none."""
+"""The most pages of one listing, in case the service's paging never ends."""
 
 
 class PartnerCenter:
@@ -96,13 +96,13 @@ class PartnerCenter:
     async def find_group_tag(self, access: Access, customer_tenant_id: UUID, group_tag: str) -> str | None:
         path = _batches(customer_tenant_id)
         alike: str | None = None
-        # For a submission that follows at once.
+        # BEGUN, because a submission follows at once.
         pages = self._pages("list_batches", _usual(access), path, path, Priority.BEGUN, of_customer=True)
         async for items in pages:
             for item in items:
                 name = item.get("id")
                 if not isinstance(name, str):
-                    # Which tag it is decides whether one is created: no conclusion without it.
+                    # It might be this tag, and then it must not be created: no conclusion without its name.
                     raise NotUnderstood(Said(200, None, "a batch of the list has no name"))
                 if name == group_tag:
                     return group_tag
@@ -140,7 +140,7 @@ class PartnerCenter:
     async def listed(
         self, access: Access, customer_tenant_id: UUID, group_tag: str, *, max_pages: int
     ) -> AsyncIterator[ListedDevice]:
-        """A group tag that Microsoft does not know holds no devices."""
+        """Lists the tag's devices; none if Microsoft does not know the tag."""
         started = False
         path = _devices(customer_tenant_id, group_tag)
         pages = self._pages("list_devices", _usual(access), path, path, of_customer=True, max_pages=max_pages)
@@ -164,7 +164,7 @@ class PartnerCenter:
         of_customer: bool,
         max_pages: int = MAX_PAGES,
     ) -> AsyncIterator[list[dict[str, Any]]]:
-        """A page follows pages already read, so it goes before a first page."""
+        """Yields the items page by page. The pages after the first one have a higher priority."""
         continuation: str | None = None
         for page in range(max_pages):
             reply = await self._get(
@@ -235,7 +235,7 @@ def _headers(ids: CallIds, continuation: str | None = None) -> Mapping[str, str]
 
 
 def _segment(name: str) -> str:
-    """One path segment. Dots alone would be taken for a way upwards."""
+    """Encodes one path segment. `.` and `..` would lead out of the path."""
     return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
 
 

@@ -21,25 +21,25 @@ class _Means(Enum):
 
     CUSTOMER = auto()  # there is no relationship with this customer
     TOKEN_KIND = auto()  # this call needs App+User
-    PARTNER = auto()  # the partner as such, whatever it asks for
-    ACCESS = auto()  # this caller, here: on a customer's path perhaps this customer only
-    CALL = auto()  # this call, however few devices it carried
-    REQUEST = auto()  # this request: with 400 or 413 perhaps for its size, or for one of its devices
+    PARTNER = auto()  # the partner itself, whatever it requests
+    ACCESS = auto()  # this caller; on a customer's path perhaps only for this customer
+    CALL = auto()  # this call, even with fewer devices
+    REQUEST = auto()  # this request; with 400 or 413 perhaps because of its size or of one device
 
 
 _DEFAULTS: dict[int, _Means] = {403: _Means.ACCESS}
-"""The meaning of a status if neither code nor words say more; otherwise REQUEST."""
+"""The meaning of a status if neither code nor words say more; for other statuses it is REQUEST."""
 _TOO_MUCH_PERHAPS = frozenset({400, 413})
 
 _CODED = frozenset({400, 403, 404})
-"""Statuses under which the codes are read: the documents name one for each, but gateways change them."""
+"""Statuses whose codes are read: the documentation names one for each code, but gateways change them."""
 _CODES: dict[str, _Means] = {
     "20002": _Means.CUSTOMER,  # no commerce relationship with the customer
     "60003": _Means.CUSTOMER,  # tenant not found
     "900329": _Means.TOKEN_KIND,  # does not support App-only
     "900124": _Means.PARTNER,  # Microsoft Partner Agreement not accepted
     "900149": _Means.PARTNER,  # program status not active
-    # The field reports 403s for some customers only: one of them must not stop all others.
+    # In practice some customers alone cause 403s, and one of them must not stop all others.
     "900150": _Means.ACCESS,  # role lacks rights
     "900308": _Means.ACCESS,  # insufficient privileges
     "900309": _Means.ACCESS,  # blocked by Conditional Access, the customer's perhaps

@@ -8,7 +8,7 @@ from app.domain.upstream import NoRelationship, Refused
 
 
 class TagAnswer(StrEnum):
-    """Outcome of an attempt that found the tag otherwise than our note of it says."""
+    """Outcome of an attempt if the tag's existence contradicts our record of it."""
 
     EXISTS = "group_tag_exists"  # it was to be created
     MISSING = "group_tag_missing"  # devices were to be added to it
@@ -19,7 +19,7 @@ _MISSING = re.compile(r"\bbatch\b.*\b(not found|does not exist)\b", re.IGNORECAS
 
 
 def read(refused: Refused, *, create: bool) -> TagAnswer | None:
-    """Creating what exists is 409, adding to what does not is 404; a 400 says either in words."""
+    """Creating an existing tag is 409, adding to a missing one is 404; a 400 says either in words."""
     if isinstance(refused, NoRelationship):
         return None
     status, words = refused.said.status, refused.said.description or ""
@@ -31,8 +31,8 @@ def read(refused: Refused, *, create: bool) -> TagAnswer | None:
 def is_there_unlisted(outcomes: Sequence[str | None]) -> bool:
     """Whether Microsoft has refused to create the tag because it exists, though its list does not show it.
 
-    Then devices can perhaps be added to it. That is tried once: MISSING says that it is not there either.
-    `outcomes` are those of the batch's calls that carried devices, oldest first.
+    Then adding devices to it may succeed. This is tried once: MISSING shows that it does not exist either.
+    `outcomes` are those of the batch's calls with devices, oldest first.
     """
     if TagAnswer.EXISTS not in outcomes:
         return False

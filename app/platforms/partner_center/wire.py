@@ -1,7 +1,7 @@
-"""Partner Center's JSON: what is sent, and how answers are read.
+"""Partner Center's JSON: requests, and how answers are read.
 
-What the documents say twice and differently is read both ways here: a job named in the Location header or in
-the body, six words for a status, a page's token in the body or in a link.
+Where the documentation contradicts itself, both ways are read: a job named in the Location header or in the
+body, six words for a status, a page's token in the body or in a link.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,14 +25,14 @@ _STATUS_NUMBERS = {
     "3": _FINISHED,
     "4": _FINISHED_WITH_ERRORS,
 }
-"""The .NET enumeration behind the words, should it ever come as it is stored."""
+"""The .NET enumeration behind the words, in case its numbers are ever sent."""
 _STATUS_WORDS = frozenset({*_STATUS_NUMBERS.values(), "inprogress"})
 _NO_ERROR_CODES = frozenset({"", "0", "200"})
-"""`errorCode` of a device without error. Its documentation calls it an HTTP status code."""
+"""Values of `errorCode` for a device without an error. The documentation calls it an HTTP status code."""
 
 
 def outgoing(device: OutgoingDevice) -> dict[str, str]:
-    """Only the fields of the identity: an empty list of policies, say, breaks the service (500)."""
+    """Only the fields of the identity: extra ones, such as an empty list of policies, cause a 500."""
     serial_number, manufacturer, model, product_key, hash_data = device
     fields = {}
     if serial_number is not None:
@@ -49,13 +49,13 @@ def outgoing(device: OutgoingDevice) -> dict[str, str]:
 
 
 def accepted(reply: Reply, customer: UUID) -> Accepted:
-    """Why the job's id is missing, where it is, may be said in the answer."""
+    """Reads an acceptance; without a job id the answer may say why."""
     found = _tracking_id(reply, customer)
     return Accepted(found, not_understood=_unread(reply) if found is None else None)
 
 
 def _tracking_id(reply: Reply, customer: UUID) -> str | None:
-    """The job's id: from the Location header, which clients in the field use, else from the body."""
+    """The job's id: from the Location header, which existing clients use, otherwise from the body."""
     found = _job_in_link(reply.header("location"), customer)
     if found is not None or not reply.body:
         return found
@@ -67,7 +67,7 @@ def _tracking_id(reply: Reply, customer: UUID) -> str | None:
 
 
 def _unread(reply: Reply) -> Said | None:
-    """An acceptance without a body is usual; a page in its place is not Partner Center's."""
+    """The fault of an unreadable body, such as a gateway's page; None for no body, which is usual."""
     try:
         if reply.body:
             reply.json()
@@ -77,7 +77,7 @@ def _unread(reply: Reply) -> Said | None:
 
 
 def _job_in_body(value: Any, customer: UUID) -> str | None:
-    """Documents promise a link without saying where: the first one found from the outside inwards."""
+    """The documentation promises a link without its place: takes the outermost one."""
     if isinstance(value, str):
         return _job_in_link(value, customer) if "batchjobstatus/" in value.lower() else None
     if isinstance(value, dict):
@@ -95,7 +95,7 @@ def _job_in_body(value: Any, customer: UUID) -> str | None:
 
 
 def _job_in_link(link: str | None, customer: UUID) -> str | None:
-    """The GUID at the end of a link of any prefix. A link that ends in the customer names no job."""
+    """The GUID at the end of a link with any prefix. A link that ends with the customer names no job."""
     try:
         last = urlsplit(link or "").path.rstrip("/").rpartition("/")[2].strip()
     except ValueError:
@@ -111,7 +111,7 @@ def _is_guid(text: str) -> bool:
 
 
 def items_of(body: Any, reply: Reply) -> list[dict[str, Any]]:
-    """A collection's items. No collection at all is no empty one: conclusions are drawn from absence."""
+    """A collection's items. A missing collection is not an empty one: absence leads to conclusions."""
     items = body.get("items") if isinstance(body, dict) else body
     if items is None and isinstance(body, dict) and body.get("totalcount") == 0:
         return []
@@ -161,7 +161,7 @@ def _status_word(status: str) -> str:
 
 
 def _doubt(body: Mapping[str, Any], items: Any, devices: Sequence[Mapping[str, Any]]) -> str | None:
-    """What a job's status says that cannot be read; its readable devices count all the same."""
+    """What cannot be read in a job's status; its readable devices count nevertheless."""
     if _status(body) not in _STATUS_WORDS:
         return f"the job's status is {_shown(body.get('status'))}"
     if items is not None and not isinstance(items, list):
@@ -181,8 +181,8 @@ def _shown(status: Any) -> str:
 def _row(item: Mapping[str, Any], *, batch_finished: bool) -> UpstreamRow:
     """One device's answer.
 
-    A finished batch settles its rows, except one that is neither finished nor has an error: a
-    device still under way, or without any status, is not known to be registered.
+    A finished batch settles its rows, except one that is neither finished nor has an error: a device still in
+    progress, or without any status, is not known to be registered.
     """
     status, code, name = _status(item), _text(item.get("errorcode")), _text(item.get("errordescription"))
     if status == _FINISHED and name is None and (code or "") in _NO_ERROR_CODES:
@@ -211,11 +211,11 @@ def listed_device(item: Mapping[str, Any]) -> ListedDevice:
 
 
 def listed_customer(item: Mapping[str, Any]) -> ListedCustomer | None:
-    """The customer, if it is one with a reseller relationship.
+    """The customer, if there is a reseller relationship.
 
-    The list holds the partner's customers, so an item without the field counts as one; an item that
-    says advisor or none does not. One whose tenant cannot be read is not passed over: it would look as
-    if that customer had withdrawn its consent.
+    The list has the partner's customers, so an item without the field counts as one; an item that says
+    advisor or none does not. An unreadable tenant id raises, because skipping the customer would look as if
+    it had withdrawn its consent.
     """
     relationship = _text(item.get("relationshiptopartner"))
     if relationship is not None and relationship.lower() != "reseller":

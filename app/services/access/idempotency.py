@@ -1,7 +1,7 @@
-"""Idempotency keys: the answer to a key is stored in the transaction that it reports.
+"""Idempotency keys: the answer to a key is stored in the same transaction as the change it reports.
 
-So there is no moment at which an order exists and its key does not know it. Refusals are not
-stored: nothing happened, and the corrected request may use the same key.
+So an order never exists without its key knowing it. Refusals are not stored: nothing happened, and
+the corrected request may use the same key.
 """
 
 import asyncio
@@ -28,32 +28,32 @@ log = logger("idempotency")
 
 MAX_KEY = 255
 PATIENCE = timedelta(seconds=15)
-"""How long after its last heartbeat a first request is taken for dead, and its key given to a
-repetition of the same request: an order system whose answer was lost waits no longer than that."""
+"""How long after its last heartbeat a first request counts as dead, so that a repetition of it may take
+the key. An order system that lost an answer waits no longer than that."""
 RENEWAL = timedelta(seconds=4)
 """The time between two heartbeats of a running request."""
 MAX_ANSWER = 1_000_000
-"""Bytes of an answer that is stored. Of a larger one the status and the place are kept: what it tells of is
-read again when the request is repeated."""
+"""The largest answer that is stored, in bytes. Of a larger one only the status and the location are stored;
+its content is read again when the request is repeated."""
 SECRET_REPEATED_FOR = timedelta(hours=1)
-"""How long an answer that shows a secret can be had again: enough for a lost answer."""
+"""How long an answer that shows a secret is repeated: enough for a lost answer."""
 DIGEST_BYTES = 32
 RETRY_AFTER = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What was answered the first time."""
+    """The answer to the first request."""
 
     status: int
     location: str | None
     body: bytes
-    """Empty: it was too large to be stored."""
+    """Empty if it was too large to be stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """A key that is ours until completed or given up."""
+    """A key that this request holds until it completes or gives up."""
 
     runtime: Runtime
     principal: Principal
@@ -62,7 +62,7 @@ class Once:
 
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Shows, as long as the block runs, that the request is alive."""
+        """Sends heartbeats for the request while the block runs."""
         renewing = asyncio.create_task(self._renew())
         try:
             yield
@@ -78,7 +78,7 @@ class Once:
                     until = self.runtime.now() + PATIENCE
                     await idempotency.renew(tx, self.key, begun_at=self.begun_at, until=until)
             except (SQLAlchemyError, OSError) as error:
-                # If it stays so, the key is lost and `complete` says so; nothing is done twice.
+                # If this continues, the key is lost and `complete` raises; nothing is done twice.
                 log.warning("key_not_renewed", error=type(error).__name__)
 
     async def complete(self, tx: PartnerTx, status: int, location: str | None, body: bytes) -> None:
@@ -111,7 +111,7 @@ def _used_before(stored: bytes, digest: bytes) -> Unprocessable:
 
 
 async def forget_secrets(tx: SystemTx, now: datetime) -> int:
-    """Takes the secrets away that are repeated no longer; how many answers had one."""
+    """Deletes secrets from answers that are no longer repeated; returns how many."""
     return await idempotency.empty_bodies(
         tx,
         longer_than=DIGEST_BYTES,
@@ -121,13 +121,13 @@ async def forget_secrets(tx: SystemTx, now: datetime) -> int:
 
 
 async def knows(runtime: Runtime, principal: Principal, key: str) -> bool:
-    """Whether a request with this key has been answered. Takes nothing, and does not compare the requests."""
+    """Whether a request with this key has been answered. Takes no key and compares no requests."""
     async with runtime.transaction(principal) as tx:
         return await idempotency.is_answered(tx, key)
 
 
 async def lineage(runtime: Runtime, principal: Principal, key_id: UUID) -> UUID:
-    """What an API key and those that replaced it have in common: the first of them."""
+    """Returns the first key of the rotations that led to this API key. All keys of a chain share it."""
     async with runtime.transaction(principal) as tx:
         return await partners.first_predecessor(tx, key_id) or key_id
 
@@ -135,13 +135,15 @@ async def lineage(runtime: Runtime, principal: Principal, key_id: UUID) -> UUID:
 async def begin(
     runtime: Runtime, principal: Principal, key: str, digest: bytes, shown_to: UUID | None = None
 ) -> Once | Replay:
-    """Takes the key, or finds what came of it. Raises Unprocessable (other body), or
-    Conflict (running, or the answer does not open).
+    """Takes the key, or returns the stored answer.
 
-    `shown_to`: for an answer that shows a secret. It is repeated for a while only, and only for those who
-    give the same id.
+    Raises Unprocessable for another body, and Conflict while the first request runs or if the stored answer
+    does not open.
 
-    `quota_exceeded` is for new keys only: a key that is known is answered, however many there are.
+    `shown_to`: for an answer that shows a secret. It is repeated only for a while, and only to callers with
+    the same id.
+
+    Only new keys can raise `quota_exceeded`: a known key is answered, however many there are.
     """
     if not 1 <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
         raise Unprocessable("idempotency_key_invalid")

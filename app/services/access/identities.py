@@ -1,4 +1,4 @@
-"""Partners, their API keys, and who a caller is.
+"""Partners, their API keys, and authentication of callers.
 
 A key's prefix finds the row, and the whole key is compared by digest (`app.domain.api_key` has its form). Its
 secret has 256 random bits, so a plain SHA-256 is no weaker than a slow password hash would be.
@@ -43,7 +43,7 @@ class PartnerRole(StrEnum):
 
 
 class Preset(StrEnum):
-    """What a key is for. It is written out as scopes when the key is made: no later scope comes by itself."""
+    """Purposes of a key. They become scopes when the key is made: later scopes are not added to it."""
 
     OPERATOR = "operator"
     INTEGRATION = "integration"
@@ -52,7 +52,7 @@ class Preset(StrEnum):
 
 PRESETS: Final[Mapping[Preset, tuple[Scope, ...]]] = {
     Preset.OPERATOR: tuple(Scope),
-    # An order system orders, reads outcomes and hears of them; credentials of connections are people's.
+    # An order system orders, reads outcomes and receives events. Operators enter credentials of connections.
     Preset.INTEGRATION: tuple(scope for scope in Scope if scope is not Scope.CONNECTIONS_WRITE),
     Preset.READ_ONLY: tuple(
         scope for scope in Scope if scope.value.endswith(":read") and scope is not Scope.HASHES_READ
@@ -62,7 +62,7 @@ PRESETS: Final[Mapping[Preset, tuple[Scope, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling: only `authenticate` makes one."""
+    """The authenticated caller. Only `authenticate` makes one."""
 
     partner_id: PartnerId
     partner_name: str
@@ -86,15 +86,15 @@ class Caller:
 class NewKey:
     prefix: str
     secret: str
-    """The whole key. Shown once, stored nowhere."""
+    """The whole key. Shown once, never stored."""
 
 
 NOTED_EVERY = timedelta(minutes=1)
-"""How exactly the last use of a key is known: so that reading does not turn into writing."""
+"""Uses are recorded at most this often, so that reading does not turn into writing."""
 
 
 class KeyFault(StrEnum):
-    """What is wrong with an API key: for the operator, never for the caller."""
+    """Reasons why an API key was refused: for the operator, never for the caller."""
 
     MALFORMED = "malformed"
     UNKNOWN = "unknown"
@@ -107,13 +107,13 @@ class KeyFault(StrEnum):
 class RefusedKey:
     reason: KeyFault
     prefix: str | None = None
-    """The public part of the key; None where it has no such part."""
+    """The public part of the key; None if it has none."""
     partner_id: PartnerId | None = None
-    """Whose key has this prefix."""
+    """The partner whose key has this prefix."""
 
 
 async def authenticate(runtime: Runtime, key: str) -> Caller:
-    """The caller behind a key. Raises Unauthenticated, in the same words for every fault."""
+    """Returns the caller behind a key. Raises Unauthenticated, with the same words for every fault."""
     found = await identify(runtime, key)
     if isinstance(found, RefusedKey):
         raise Unauthenticated("unauthenticated", REFUSED_KEY)
@@ -121,7 +121,7 @@ async def authenticate(runtime: Runtime, key: str) -> Caller:
 
 
 async def identify(runtime: Runtime, key: str) -> Caller | RefusedKey:
-    """The caller behind a key, or what is wrong with it."""
+    """Returns the caller behind a key, or the reason for refusing it."""
     prefix = api_key.prefix_of(key)
     if prefix is None:
         return RefusedKey(KeyFault.MALFORMED)
@@ -169,7 +169,7 @@ def mint() -> NewKey:
 
 
 async def create_partner(runtime: Runtime, name: str, role: PartnerRole) -> PartnerId:
-    """Raises Conflict for a name that is taken, Unprocessable for one that cannot be read."""
+    """Raises Conflict for a name that is taken, Unprocessable for an empty or misleading one."""
     partner_id = PartnerId(new_row_id())
     if not name.strip():
         raise Unprocessable("invalid_parameter", "A partner needs a name.")
@@ -183,13 +183,13 @@ async def create_partner(runtime: Runtime, name: str, role: PartnerRole) -> Part
 
 
 def require_safe(name: str) -> None:
-    """Raises Unprocessable for a name with characters that deceive its readers."""
+    """Raises Unprocessable for a name with control characters, which mislead its readers."""
     if (said := unsafe(name.strip())) is not None:
         raise Unprocessable("value_has_control_characters", f"The name cannot be used. {said}")
 
 
 async def find_partner(runtime: Runtime, name_or_id: str) -> Partner:
-    """For the operator's command line. Raises NotFound."""
+    """Finds a partner for the operator's command line. Raises NotFound."""
     if unstorable(name_or_id) is not None:
         raise NotFound("not_found", f"There is no partner {name_or_id!r}.")
     async with runtime.system_transaction() as tx:
@@ -217,9 +217,9 @@ async def create_key(
     scopes: Sequence[Scope] = PRESETS[Preset.OPERATOR],
     expires_at: datetime | None = None,
 ) -> NewKey:
-    """For the operator's command line, which asks for scopes and an expiry. Raises quota_exceeded."""
+    """Creates a key for the command line, which asks for scopes and expiry. Raises `quota_exceeded`."""
     if not name.strip():
-        raise Unprocessable("invalid_parameter", "A key needs a name: what it is for.")
+        raise Unprocessable("invalid_parameter", "A key needs a name that says what it is for.")
     require_safe(name)
     key = mint()
     async with runtime.transaction(principal) as tx:
@@ -235,7 +235,7 @@ async def store_key(
     expires_at: datetime | None,
     now: datetime,
 ) -> UUID:
-    """The id of its row. Raises `quota_exceeded`."""
+    """Stores the key and returns the id of its row. Raises `quota_exceeded`."""
     await quotas.require(tx, Quota.API_KEYS)
     key_id = new_row_id()
     await partners.add_key(
@@ -257,7 +257,7 @@ async def list_keys(runtime: Runtime, principal: Principal) -> list[ApiKey]:
 
 
 async def revoke_key(runtime: Runtime, principal: Principal, prefix: str) -> None:
-    """Takes effect with the next call. Raises NotFound."""
+    """Revokes a key from the next call on. Raises NotFound."""
     async with runtime.transaction(principal) as tx:
         if not await partners.revoke_key(tx, prefix, runtime.now()):
             raise NotFound("not_found", f"There is no valid API key {prefix!r} of this partner.")

@@ -1,4 +1,4 @@
-"""Networks that one partner's webhooks may go to: the operator's word, beside the setting for everybody."""
+"""Private networks that one partner's webhooks may reach, besides those allowed to every partner."""
 
 from collections.abc import Sequence
 from ipaddress import ip_network
@@ -29,7 +29,7 @@ async def look_at(runtime: Runtime, principal: Principal) -> tuple[Allowance, ..
 async def change(
     runtime: Runtime, principal: Principal, *, allow: Sequence[Allowance], forbid: Sequence[Allowance]
 ) -> tuple[Allowance, ...]:
-    """What is allowed afterwards. It counts from the next connection on. Raises Unprocessable."""
+    """Changes the partner's networks from the next connection on, and returns them. Raises Unprocessable."""
     async with runtime.transaction(principal) as tx:
         for allowed in forbid:
             if not await partner_networks.remove(tx, allowed):

@@ -1,7 +1,7 @@
-"""Actions on one's own API key: replace it with a new one, or revoke it.
+"""A caller's own API key: rotation and revocation.
 
-The new key has the scopes and the expiry of the old one: its holder gains neither rights nor
-time. The old one works beside it for a while, so that no call fails meanwhile.
+The new key has the scopes and the expiry of the old one, so rotation gives its holder neither rights nor
+time. The old key works during an overlap, so that no call fails.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -27,7 +27,7 @@ class RotatedKey:
     scopes: Sequence[str]
     expires_at: datetime | None
     previous_until: datetime
-    """Until then the key that was used for the call works as well."""
+    """When the old key stops working."""
 
 
 @asynccontextmanager
@@ -38,20 +38,20 @@ async def rotate(
 
     A repetition replaces a new key that has never been used, so that a lost answer costs nothing.
 
-    Raises Conflict once the new key has been used or revoked: from then on it is the one to rotate.
+    Raises Conflict once the new key has been used or revoked: then only the new key can be rotated.
     """
     now = runtime.now()
     async with runtime.transaction(caller) as tx:
         held = await partners.hold_key(tx, caller.key_id)
         if held is None or held.revoked_at is not None:
-            raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)  # meanwhile
+            raise Unauthenticated("unauthenticated", identities.REFUSED_KEY)  # revoked since authentication
         expires_at = held.expires_at
         before = await partners.successor_of(tx, caller.key_id)
         if before is not None:
             if before.last_used_at is not None or before.revoked_at is not None:
                 words = f"This key was replaced by the key {before.prefix}, which has been used or revoked."
                 raise Conflict("key_rotated_already", words)
-            expires_at = before.expires_at  # the held one's has become the end of its overlap
+            expires_at = before.expires_at  # the held key's own is the end of its overlap by now
             await partners.delete_key(tx, before.id)
         key = identities.mint()
         scopes = held.scopes
@@ -64,7 +64,7 @@ async def rotate(
 
 
 async def revoke(runtime: Runtime, caller: Caller) -> None:
-    """Takes effect with the next call. Another key that came of a rotation stays as it is."""
+    """Revokes the key from the next call on. Keys it was rotated to or from are not affected."""
     async with runtime.transaction(caller) as tx:
         await partners.revoke_key(tx, caller.key_prefix, runtime.now())
     log.info("key_revoked", prefix=caller.key_prefix, partner_id=str(caller.partner_id))

@@ -1,8 +1,8 @@
-"""Quotas: what one partner may have at a time is asked for before it is made.
+"""Quotas: limits on how much one partner may have at a time, checked before more is made.
 
-`require` comes first in the transaction that makes the thing. It takes a lock for the partner and the quota
-that lasts until that transaction ends, so that of several callers at the limit exactly as many get through
-as there is room for. Other partners, and other quotas, do not wait for it.
+`require` comes first in the transaction that makes the thing. It locks this quota of this partner until the
+transaction ends, so that concurrent callers cannot exceed the limit together. Other partners and other quotas
+do not wait.
 """
 
 from dataclasses import replace
@@ -21,31 +21,31 @@ log = logger("quotas")
 
 
 async def limit_of(tx: PartnerTx, quota: Quota) -> int:
-    """What the operator has set for the partner, or the default."""
+    """Returns the partner's limit: the operator's, or the default."""
     amount = await table.amount(tx, tx.partner_id, quota)
     return tx.quotas[quota] if amount is None else amount
 
 
 async def require(tx: PartnerTx, quota: Quota, *, adding: int = 1) -> None:
-    """Lets so many more be made in this transaction, or raises `quota_exceeded`.
+    """Allows `adding` more in this transaction, or raises `quota_exceeded`.
 
-    Unprocessable where somebody has to act first, RateLimited where waiting is enough."""
+    Raises Unprocessable if somebody has to act first, RateLimited if waiting is enough."""
     await table.lock(tx, quota)
-    # A statement of its own: what it sees is newer than the lock.
+    # A separate statement, so that its snapshot is newer than the lock.
     await look_ahead(tx, quota, adding=adding)
 
 
 async def look_ahead(tx: PartnerTx, quota: Quota, *, adding: int = 1) -> None:
-    """Refuses early what `require` would refuse later, and holds nothing: for work that takes seconds."""
+    """Refuses early what `require` would refuse later, without a lock: before work that takes seconds."""
     use = await _use(tx, quota)
     if use.used + adding > use.limit:
         raise _refused(tx.partner_id, use, adding)
 
 
 async def require_room(tx: PartnerTx, quota: Quota) -> None:
-    """For what has just been written, and is counted by a trigger that holds the count until the commit.
+    """Checks what this transaction has just written, if a trigger counts it and locks the count until commit.
 
-    Raises as `require` does, and takes no lock of its own.
+    Raises like `require`, and takes no lock of its own.
     """
     use = await _use(tx, quota)
     if use.used > use.limit:
@@ -53,13 +53,13 @@ async def require_room(tx: PartnerTx, quota: Quota) -> None:
 
 
 async def room_of(tx: PartnerTx, quota: Quota) -> int:
-    """How many more there may be at this moment. Holds nothing."""
+    """Returns how many more fit at this moment. Takes no lock."""
     use = await _use(tx, quota)
     return max(use.limit - use.used, 0)
 
 
 async def look(tx: PartnerTx) -> list[Use]:
-    """Every quota and its use at this moment. Holds nothing."""
+    """Returns every quota and its use at this moment. Takes no lock."""
     set_by_hand = await table.amounts(tx)
     used = await table.all_used(tx, tx.now)
     return [
@@ -90,15 +90,15 @@ def _refused(partner_id: PartnerId, use: Use, adding: int) -> Refusal:
 
 
 async def look_at(runtime: Runtime, principal: Principal) -> list[Use]:
-    """The same for the operator, who has no transaction of the partner's."""
+    """`look` for the operator, who has no transaction of the partner."""
     async with runtime.reading(principal) as tx:
         return await look(tx)
 
 
 async def change(runtime: Runtime, partner_id: PartnerId, quota: Quota, amount: int | None) -> None:
-    """The operator's word on one quota of one partner; None: the default counts again.
+    """Sets one quota of one partner for the operator; None restores the default.
 
-    What is over a lower quota stays; nothing is added until there is room. Raises Unprocessable.
+    What exceeds a lower quota stays; nothing is added until there is room. Raises Unprocessable.
     """
     if amount is not None and not SMALLEST <= amount <= LARGEST:
         raise Unprocessable("invalid_parameter", f"A quota is a number from {SMALLEST} to {LARGEST:,}.")

@@ -1,1 +1,1 @@
-"""Connections: credentials, tokens, troubles, and the reading of customers."""
+"""Connections: credentials, tokens, troubles, and reading the list of customers."""

@@ -1,8 +1,8 @@
-"""A connection's way to Microsoft: credentials opened when needed, tokens shared within a process.
+"""A connection's access to Microsoft: opens credentials when needed, shares tokens within a process.
 
-A refresh token is redeemed by one process at a time, because Microsoft may revoke it at that
-moment, and the rotated one is stored before the access token that came with it is used: a crash
-afterwards must not cost the partner its connection.
+Only one process at a time redeems a refresh token, because Microsoft may revoke the token at that moment.
+The new refresh token is stored before the access token that came with it is used, so that a crash afterwards
+does not cost the partner its connection.
 """
 
 import asyncio
@@ -35,23 +35,22 @@ from app.services.connections.troubles import Noted
 log = logger("access")
 
 EARLY = timedelta(minutes=5)
-"""An access token (3,599 s) is renewed this long before it ends."""
+"""An access token (3,599 s) is renewed this long before it expires."""
 STORE_ATTEMPTS = 40
 STORE_PAUSE = 0.5
-"""20 s of trying to store a rotated refresh token: a restart of PostgreSQL is shorter."""
+"""Tries to store a rotated refresh token for 20 s: longer than a restart of PostgreSQL takes."""
 TOKEN_LEASE = timedelta(seconds=2 * LOGIN_TIMEOUT_S + STORE_ATTEMPTS * STORE_PAUSE + 5)
-"""Longer than the two requests of a login and storing their result may take together, so that nobody
-redeems a token that a living process is redeeming. The claim of a worker that has died ends once it has been
-silent for a while."""
+"""Longer than both requests of a login and storing their result can take, so that no other process redeems
+the same token meanwhile. The sweep ends the claim of a dead worker earlier."""
 WAIT_FOR_TOKEN = 20.0
-"""Seconds to wait for another process that is redeeming, at most."""
+"""The most seconds to wait for another process that is redeeming."""
 WAIT_SHARE = 3
-"""The wait is this part of a step at most: a step that ends while waiting would leave a batch of which
-nothing was sent in doubt."""
+"""The wait takes at most this part of a step. If a step timed out while waiting, the outcome of a batch would
+be unknown although it was never sent."""
 
 
 def token_lease(settings: Settings) -> timedelta:
-    """TOKEN_LEASE where calls may take as long as there, less where they may not."""
+    """TOKEN_LEASE, or less if the settings give calls less time."""
     login = min(LOGIN_TIMEOUT_S, settings.upstream_timeout_s)
     return TOKEN_LEASE - timedelta(seconds=2 * (LOGIN_TIMEOUT_S - login))
 
@@ -68,13 +67,13 @@ def refresh_token_place(partner_id: PartnerId, connection_id: UUID) -> Place:
 
 @dataclass
 class ConnectionAccess:
-    """`app.platforms.base.Access` for one connection's record."""
+    """`app.platforms.base.Access` for one connection."""
 
     runtime: Runtime
     principal: Principal
     record: Connection
     fresh: bool = False
-    """Ask Microsoft for a new token even if a good one is at hand: `:check` must prove it."""
+    """Fetch a new token even if a valid one is cached: `:check` must prove that it works."""
     _renewed: set[TokenFor] = field(default_factory=set)
 
     @property
@@ -117,12 +116,12 @@ class ConnectionAccess:
 
     @property
     def unprovable(self) -> str | None:
-        """The trouble that a good answer does not disprove: lists need no refresh token, tags do."""
+        """Code of the trouble that a good answer does not disprove: lists need no refresh token, tags do."""
         return None if self.has_delegated else "credential_missing"
 
     async def token(self, wanted: TokenFor) -> str:
         if not self.record.client_secret:
-            said = Said(description="the connection has no client secret; give it one")
+            said = Said(description="the connection has no client secret; enter one")
             raise ConnectionTrouble("credential_missing", said)
         cache = self.runtime.token_cache
         slot = self._slot(wanted)
@@ -145,7 +144,7 @@ class ConnectionAccess:
         return TokenSlot(self.connection_id, wanted, *self._identity)
 
     def _open(self, sealed: bytes, place: Place) -> str:
-        """A credential that no secret key opens is treated as missing: it has to be entered again."""
+        """Opens a credential. One that no secret key opens counts as missing: it must be entered again."""
         try:
             return self.runtime.secrets.open_text(sealed, place)
         except SecretError as error:
@@ -159,7 +158,7 @@ class ConnectionAccess:
         return self.record.client_id
 
     def _client_secret(self) -> str:
-        assert self.record.client_secret is not None  # `token` has looked
+        assert self.record.client_secret is not None  # `token` has checked
         place = client_secret_place(self.partner_id, self.connection_id)
         return self._open(self.record.client_secret, place)
 
@@ -178,8 +177,8 @@ class ConnectionAccess:
         try:
             return await asyncio.shield(redeeming)
         except asyncio.CancelledError:
-            # Microsoft may have revoked the old token by now: a call that is stopped here waits until the
-            # new one is stored. Bounded by the token service's deadlines and STORE_ATTEMPTS.
+            # Microsoft may have revoked the old token by now, so a cancelled call waits until the new one is
+            # stored. The token service's deadlines and STORE_ATTEMPTS bound this wait.
             await asyncio.wait([redeeming])
             if not redeeming.cancelled():
                 redeeming.exception()
@@ -247,7 +246,7 @@ class ConnectionAccess:
                         now=self.runtime.now(),
                     )
                 if not stored:
-                    # A person has given another token, or another process has stored its own.
+                    # An operator has entered another token, or another process has stored its own.
                     log.warning("rotated_token_not_needed", connection_id=str(self.connection_id))
                 return
             except (DBAPIError, OSError):
@@ -268,26 +267,26 @@ async def open_access(
 async def read_access(
     runtime: Runtime, tx: PartnerTx, connection_id: UUID, *, fresh: bool = False
 ) -> ConnectionAccess:
-    """`open_access` within a transaction that reads other things as well."""
+    """Like `open_access`, in the caller's transaction."""
     record = await connections.get(tx, connection_id)
     if record is None:
-        raise LookupError("the connection has gone")
+        raise LookupError("the connection no longer exists")
     if record.mode is ConnectionMode.PORTAL or runtime.abilities[record.platform].registers is None:
-        # The one door to Microsoft is shut for what belongs to a person.
+        # The only way to Microsoft is closed for a connection that people serve by hand.
         platform = runtime.platforms[record.platform]
         raise Unprocessable(
             "partner_role_cannot_use_api" if platform.automated else "platform_not_automated",
-            f"A portal connection: {platform.title} is not asked anything for it.",
+            f"This is a portal connection: Registrar does not call {platform.title} for it.",
         )
     return ConnectionAccess(runtime, ActingFor(tx.partner_id, tx.actor), record, fresh)
 
 
 TROUBLE_PAUSE = timedelta(minutes=1)
-"""How long a connection in trouble is left alone before one call tests whether it works again."""
+"""How long calls of a connection in trouble pause before one call tests whether it works again."""
 
 
 def is_trouble(failure: UpstreamFailure) -> bool:
-    """Whether the failure is the connection's, for a person to see, and not only the call's."""
+    """Whether somebody has to fix the connection, not just repeat the call."""
     return isinstance(failure, ConnectionTrouble) or failure.code == NOT_UNDERSTOOD
 
 
@@ -299,10 +298,9 @@ async def note_trouble(
     *,
     began: datetime,
 ) -> datetime:
-    """Records what somebody has to fix; returns when to try again what needs the whole connection.
+    """Records what somebody has to fix; returns when to retry what needs the whole connection.
 
-    A call that `began` before the connection was repaired no longer proves anything: it is tried again at
-    once.
+    A call that `began` before the connection was repaired proves nothing: it is retried at once.
     """
     now = runtime.now()
     not_before = now + TROUBLE_PAUSE

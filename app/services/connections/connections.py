@@ -40,7 +40,7 @@ class NewConnection:
     name: str
     entra_tenant_id: UUID
     client_id: str | None
-    """None, like the secret, for a portal connection only."""
+    """None, like the secret, only for a portal connection."""
     client_secret: str | None
     default_group_tag: str
     refresh_token: str | None = None
@@ -50,7 +50,7 @@ class NewConnection:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What `:check` found: proved facts in words, or the failure with its remedy's code."""
+    """The result of `:check`: proved facts in words, or the failure with its code."""
 
     ok: bool
     proved: Sequence[str]
@@ -64,8 +64,8 @@ async def create(
 ) -> AsyncIterator[tuple[PartnerTx, Connection]]:
     """Creates a connection in a transaction that commits when the block ends.
 
-    Raises Unprocessable for a platform that cannot work, and for credentials that nothing would be called
-    with; Conflict for a taken name; `quota_exceeded`."""
+    Raises Unprocessable for a platform that the partner cannot use or credentials that nothing would use;
+    Conflict for a taken name; `quota_exceeded`."""
     mode = _mode_of(runtime, caller, new)
     now, connection_id = runtime.now(), new_row_id()
     values = {
@@ -94,8 +94,8 @@ async def create(
 
 
 def _mode_of(runtime: Runtime, caller: Caller, new: NewConnection) -> ConnectionMode:
-    """Whether a person uploads files instead of Registrar calling is decided once, when it is made: by
-    platform and role. Credentials must be there in the one case and not in the other, or it is a mistake."""
+    """Decides permanently, by platform and role, whether Registrar calls the API or a person uploads
+    files. An API connection needs credentials; a portal connection must have none."""
     platform = runtime.platforms.get(new.platform)
     if platform is None:
         raise Unprocessable("unknown_platform", f"There is no platform {new.platform!r}.")
@@ -103,7 +103,7 @@ def _mode_of(runtime: Runtime, caller: Caller, new: NewConnection) -> Connection
         missing = [name for name in ("client_id", "client_secret") if getattr(new, name) is None]
         if missing:
             errors = [FieldError(f"/{name}", "validation_failed", "It is missing.") for name in missing]
-            raise Unprocessable("validation_failed", f"{platform.title} is called with credentials.", errors)
+            raise Unprocessable("validation_failed", f"{platform.title} needs credentials.", errors)
         return ConnectionMode.API
     if platform.file is not None:
         _refuse_credentials([name for name in _CREDENTIALS if getattr(new, name) is not None])
@@ -173,9 +173,9 @@ async def update(
 ) -> Connection:
     """Changes names, identity and credentials. New credentials end a trouble: the next call tries them.
 
-    Another tenant or app needs its own credentials in the same call; with another tenant, consents and group
-    tags are looked up again. Raises Unprocessable for credentials that are missing, and for those of a portal
-    connection, which has nothing to call with.
+    A change of tenant or app needs new credentials in the same call; after a change of tenant, consents and
+    group tags are looked up again. Raises Unprocessable for missing credentials, and for any credentials of a
+    portal connection.
     """
     credentials = {"client_id": client_id, "client_secret": client_secret, "refresh_token": refresh_token}
     given = [name for name, value in credentials.items() if value is not None or name in emptied]
@@ -187,7 +187,7 @@ async def update(
     named = {name: value for name, value in identity.items() if value is not None}
     values = {**plain, **named, **sealed, **_emptied(emptied), "updated_at": runtime.now()}
     if "refresh_token" in values:
-        # A call that is redeeming the old token now must not store its successor over this one.
+        # Ends the claim, so that a call that is redeeming the old token does not overwrite the new one.
         values |= TOKENS.nobody
     try:
         async with runtime.transaction(principal) as tx:
@@ -209,20 +209,18 @@ async def update(
                 await troubles.end(tx, connection_id, runtime.now())
                 await troubles.pull_all_forward(runtime, tx, connection_id)
     except IntegrityError as error:
-        raise Conflict("already_exists", "There is a connection of this name already.") from error
+        raise Conflict("already_exists", "There is already a connection with this name.") from error
     if sealed or emptied:
         runtime.token_cache.forget(connection_id)
     if "client_secret" in emptied:
-        missing = ConnectionTrouble(
-            "credential_missing", Said(description="the client secret was taken away")
-        )
+        missing = ConnectionTrouble("credential_missing", Said(description="the client secret was removed"))
         await note_trouble(runtime, principal, connection_id, missing, began=runtime.now())
     return await get(runtime, principal, connection_id)
 
 
 def _emptied(names: Collection[str]) -> dict[str, Any]:
-    """Columns without their credentials. An empty value stands for no client secret: a connection that has an
-    app and no value at all would be none that the release before knows."""
+    """Columns without their credentials. An empty value means no client secret: the previous release does not
+    know a connection with an app and NULL as its secret."""
     values: dict[str, Any] = {}
     if "client_secret" in names:
         values["client_secret"] = b""
@@ -234,12 +232,12 @@ def _emptied(names: Collection[str]) -> dict[str, Any]:
 def _refuse_without_secrets(
     changed: Collection[str], before: ConnectionIdentity, sealed: Collection[str]
 ) -> None:
-    """A secret belongs to one app and a refresh token to one app and tenant: the stored ones would be sent to
-    where they do not belong."""
+    """Refuses a change of app or tenant without new secrets: the stored ones would go to the wrong app or
+    tenant."""
     needed = ["client_secret", *(["refresh_token"] if before.has_refresh_token else [])]
     what = " and ".join(sorted(changed))
     errors = [
-        FieldError(f"/{name}", "validation_failed", f"It is needed again where {what} changes.")
+        FieldError(f"/{name}", "validation_failed", f"It has to be sent again when {what} changes.")
         for name in needed
         if name not in sealed
     ]
@@ -249,14 +247,14 @@ def _refuse_without_secrets(
 
 
 async def check(runtime: Runtime, principal: Principal, connection_id: UUID) -> Check:
-    """Asks Microsoft with fresh tokens, also while a breaker is open. A good answer ends a trouble and every
-    pause, so that what waited goes on at once; a bad one is written down."""
+    """Asks Microsoft with fresh tokens, even while a breaker is open. Success ends a trouble and every pause,
+    so that waiting work continues at once; a failure is recorded."""
     began = runtime.now()
     await get(runtime, principal, connection_id)
     access = await open_access(runtime, principal, connection_id, fresh=True)
     checks = access.abilities.checks
     if checks is None:
-        raise Unprocessable("platform_cannot_tell", f"{access.platform.title} has no call for a check.")
+        raise Unprocessable("platform_cannot_tell", f"{access.platform.title} cannot check a connection.")
     try:
         proved = await checks.check(access)
     except UpstreamFailure as failure:

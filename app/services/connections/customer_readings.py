@@ -1,6 +1,6 @@
-"""Readings of a connection's customers list: the evidence of consent.
+"""Reads a connection's customers list, the evidence of consent.
 
-The list is read as a whole; a customer that is in it has consented.
+The list is always read completely; a customer on it has consented.
 """
 
 import asyncio
@@ -43,9 +43,9 @@ from app.services.consents.consents import apply_change, get_customer
 log = logger("consents")
 
 UNREAD_PATIENCE = timedelta(minutes=15)
-"""How long passing outages may keep the customers list unread before that is the connection's trouble."""
+"""How long outages may prevent the reading of the customers list before the connection is in trouble."""
 FIRST_PAUSE = timedelta(seconds=15)
-"""The first pause after a reading that failed; each is half of the time that the trouble has lasted."""
+"""The first pause after a failed reading; each is half of the time that the trouble has lasted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Reading:
 
 @dataclass
 class _Lease:
-    """A worker's claim of a reading, kept while the reading goes on."""
+    """A worker's claim of a reading, renewed while the reading runs."""
 
     runtime: Runtime
     claim: ReadingClaim
@@ -68,7 +68,7 @@ class _Lease:
                 await self.renew(tx)
 
     async def renew(self, tx: PartnerTx) -> None:
-        """Raises LostClaim. Nobody else takes the reading until the transaction ends."""
+        """Raises LostClaim. No other worker can take the reading until the transaction ends."""
         now = self.runtime.now()
         if not await leases.renew(tx, leases.READINGS, self.claim, now + self.runtime.settings.lease):
             raise LostClaim
@@ -78,9 +78,9 @@ class _Lease:
 async def read_customers(
     runtime: Runtime, principal: Principal, connection_id: UUID, lease: _Lease | None = None
 ) -> Reading:
-    """Reads the connection's customers list and applies what it proves. With a `lease`, raises LostClaim.
-    Raises UpstreamFailure; what is more than a passing fault has been written down as the connection's
-    trouble before."""
+    """Reads the connection's customers list and applies it. Raises LostClaim with a `lease`, and
+    UpstreamFailure. A failure that is more than temporary has then been recorded as the connection's
+    trouble."""
     started_at = runtime.now()
     access = await open_access(runtime, principal, connection_id)
     evidence = _evidence(access)
@@ -99,14 +99,14 @@ async def read_customers(
 
 
 def _evidence(access: ConnectionAccess) -> ConsentEvidence:
-    """Raises Unprocessable where the platform shows none."""
+    """Raises Unprocessable if the platform shows no consent."""
     if access.abilities.consent is None:
         raise Unprocessable("platform_cannot_tell", f"{access.platform.title} does not show who consented.")
     return access.abilities.consent
 
 
 def _trouble_of(access: ConnectionAccess, failure: UpstreamFailure, now: datetime) -> UpstreamFailure | None:
-    """The failure as trouble to show, or None: orders lack consent while the list cannot be read."""
+    """The failure as trouble to show, or None. Orders lack consent while the list cannot be read."""
     if is_trouble(failure):
         return failure
     if isinstance(failure, Throttled | HeldBack):
@@ -124,7 +124,7 @@ async def _apply_listing(
     started_at: datetime,
     lease: _Lease | None,
 ) -> Reading:
-    """Stores a reading. Of two at the same time the one that began later counts, whichever ends first."""
+    """Stores a reading. Of two concurrent readings the one that began later wins, whichever ends first."""
     now, connection_id = runtime.now(), access.connection_id
     async with runtime.transaction(access.principal) as tx:
         if not await _is_still_of(tx, access, for_change=True):
@@ -143,7 +143,7 @@ async def _apply_listing(
         if change is not None:
             if lease is not None:
                 await lease.keep()
-            # One transaction each: a customer with much waiting work does not hold up the others.
+            # One transaction for each customer, so that much waiting work of one does not delay the others.
             async with runtime.transaction(access.principal) as tx:
                 if not await _is_still_of(tx, access):
                     break
@@ -152,21 +152,21 @@ async def _apply_listing(
 
 
 async def _is_still_of(tx: PartnerTx, access: ConnectionAccess, *, for_change: bool = False) -> bool:
-    """Whether the list that was read is that of the connection's tenant, until the transaction ends. The
-    connection is held before any consent, as everywhere: or two would wait for each other."""
+    """Whether the connection still has the tenant whose list was read. True until the transaction ends.
+    Locks the connection before any consent, as everywhere, to avoid deadlocks."""
     present = await connections.hold_identity(tx, access.connection_id, for_change=for_change)
     return present is not None and present.entra_tenant_id == access.entra_tenant_id
 
 
 async def recheck(runtime: Runtime, principal: Principal, customer_id: UUID) -> Customer:
-    """Reads the list at once and returns the customer as it is then."""
+    """Reads the list at once and returns the customer with the resulting consent."""
     customer = await get_customer(runtime, principal, customer_id)
     await read_customers(runtime, principal, customer.connection_id)
     return await get_customer(runtime, principal, customer_id)
 
 
 async def request(runtime: Runtime, principal: Principal, customer_id: UUID) -> str:
-    """The link the customer's administrator opens; notes that consent has been asked for."""
+    """Returns the link for the customer's administrator, and records that consent was requested."""
     began = runtime.now()
     customer = await get_customer(runtime, principal, customer_id)
     access = await open_access(runtime, principal, customer.connection_id)
@@ -183,7 +183,7 @@ async def request(runtime: Runtime, principal: Principal, customer_id: UUID) -> 
 
 
 async def read_due(runtime: Runtime) -> bool:
-    """Reads one connection's customers list if one is due; False when none is. For the workers."""
+    """Reads one connection's customers list if one is due; False if none is. For the workers."""
     now = runtime.now()
     async with runtime.system_transaction() as tx:
         claim = await connections.claim_customers_reading(
@@ -202,7 +202,7 @@ async def read_due(runtime: Runtime) -> bool:
         metrics.leases_ended(LeaseEnd.CLAIM_LOST)
         log.warning("reading_lost", connection_id=str(claim.id))
     except asyncio.CancelledError:
-        # Told to stop: another worker may read it at once.
+        # The worker is stopping: let another one read the list at once.
         await asyncio.shield(_hand_over(runtime, claim, runtime.now()))
         raise
     except Exception:
@@ -215,7 +215,7 @@ async def read_due(runtime: Runtime) -> bool:
 
 async def _read_claimed(runtime: Runtime, claim: ReadingClaim, now: datetime) -> datetime | None:
     """Reads the list. Returns when to read it again, if that is before the usual time. Raises LostClaim, and
-    what passes when the database is back."""
+    database errors that a retry may overcome."""
     try:
         await read_customers(runtime, claim, claim.id, _Lease(runtime, claim, now))
     except Throttled as throttled:
@@ -229,13 +229,13 @@ async def _read_claimed(runtime: Runtime, claim: ReadingClaim, now: datetime) ->
         return now + held.retry_after
     except UpstreamFailure as failure:
         log.warning("customers_not_read", connection_id=str(claim.id), said=str(failure.said))
-        return await _soon(runtime, claim)
+        return await _next_after_failure(runtime, claim)
     except LostClaim:
         raise
     except Exception as error:
         if is_passing(error):
             raise
-        # The other connections' readings are not held up.
+        # Go on with the readings of the other connections.
         log.error("customers_reading_failed", connection_id=str(claim.id), **origin(error))
         said = Said(description=f"Registrar failed while reading it: {origin(error)['error']}")
         broken = ConnectionTrouble("customers_not_read", said)
@@ -243,8 +243,8 @@ async def _read_claimed(runtime: Runtime, claim: ReadingClaim, now: datetime) ->
     return None
 
 
-async def _soon(runtime: Runtime, claim: ReadingClaim) -> datetime:
-    """The next reading after one that failed: soon, then with growing pauses up to the usual interval."""
+async def _next_after_failure(runtime: Runtime, claim: ReadingClaim) -> datetime:
+    """When to read again after a failure: soon, then with growing pauses up to the usual interval."""
     now = runtime.now()
     async with runtime.transaction(claim) as tx:
         record = await connections.get(tx, claim.id)
@@ -258,7 +258,7 @@ async def _hand_over(runtime: Runtime, claim: ReadingClaim, again_at: datetime |
             if await leases.give_up(tx, leases.READINGS, claim) and again_at is not None:
                 await connections.hasten_customers(tx, claim.id, again_at)
     except (SQLAlchemyError, OSError):
-        # When the lease has ended the list is read again.
+        # The list is read again when the lease ends.
         log.warning("reading_not_handed_over", connection_id=str(claim.id))
         return False
     return True

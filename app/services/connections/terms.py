@@ -1,7 +1,6 @@
-"""The rules for a customer's rows, and whether they may be ordered at all.
+"""Rules for a customer's rows, and whether anything may be ordered for the customer at all.
 
-One place for orders by JSON, for imports and for portal connections, so that the same row is refused by
-all of them or by none.
+Orders by JSON, imports and portal connections share them, so that all refuse the same row or none does.
 """
 
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from app.runtime import Runtime
 
 
 def order_rules(runtime: Runtime, customer: OrderableCustomer, group_tag: str | None) -> OrderRules:
-    """`group_tag`: the order's or the import's own. A portal's file carries less than a call does."""
+    """`group_tag`: the order's or the import's own. A portal file carries less than an API call."""
     platform, settings = runtime.platforms[customer.platform], runtime.settings
     tag = tag_of(group_tag, customer.default_group_tag)
     rules = Rules(
@@ -36,9 +35,9 @@ def order_rules(runtime: Runtime, customer: OrderableCustomer, group_tag: str | 
 def _objection(
     settings: Settings, platform: Platform, group_tag: str
 ) -> Callable[[CheckedDevice], Finding | None] | None:
-    """What the platform's file cannot carry of a device: asked of the cells that would be written.
+    """Finds what a device has that the platform's file cannot carry, by checking the cells to be written.
 
-    `group_tag` is for devices that name none.
+    `group_tag` applies to devices without their own.
     """
     format = platform.file
     if format is None:
@@ -53,7 +52,7 @@ def _objection(
 
 
 def refuse_long_tag(settings: Settings, group_tag: str | None) -> None:
-    """For the tag of an order or an import; a row's own is a finding."""
+    """Checks the tag of an order or an import; a row's own tag becomes a finding instead."""
     limit = settings.max_group_tag
     if group_tag is not None and len(group_tag) > limit:
         detail = f"A group tag has at most {limit} characters."
@@ -62,7 +61,7 @@ def refuse_long_tag(settings: Settings, group_tag: str | None) -> None:
 
 
 async def read_orderable(runtime: Runtime, tx: PartnerTx, customer_id: UUID) -> OrderableCustomer:
-    """Raises NotFound, and Unprocessable where nothing can be ordered for the customer."""
+    """Raises NotFound, and Unprocessable if nothing can be ordered for the customer."""
     customer = await customers.get_orderable(tx, customer_id)
     if customer is None:
         raise NotFound("unknown_customer", f"There is no customer {customer_id}.")
@@ -71,12 +70,12 @@ async def read_orderable(runtime: Runtime, tx: PartnerTx, customer_id: UUID) -> 
 
 
 def batch_size(settings: Settings, platform: Platform) -> int:
-    """Devices of one batch at most: what the platform takes, or less where the operator wants less."""
+    """The most devices in one batch: the platform's limit, or the operator's if lower."""
     return min(platform.capabilities.max_devices, settings.max_batch_devices)
 
 
 def bar_of(platform: Platform, role: str, mode: ConnectionMode) -> str | None:
-    """Why nothing can be ordered, if so: said here, where Microsoft would only answer with a 403."""
+    """Why nothing can be ordered, if so. Microsoft would only answer 403."""
     if mode is ConnectionMode.PORTAL or role not in platform.barred_roles:
         return None
     return f"{platform.title} does not offer its API to partners of the role {role}."

@@ -1,8 +1,8 @@
-"""A connection's trouble, from its beginning to its end: each change is told once, and what waited goes on.
+"""A connection's trouble: when it begins, when it ends, its events, and the work that waited for the end.
 
 A trouble begins when a call is refused for a reason that somebody has to fix. It ends when a call proves
-that it works again (a check, a reading of the customers, a batch that had met it), or when new credentials
-are given. Attempts in between change nothing and tell nothing.
+that the connection works again (a check, a reading of the customers list, a batch that was refused before),
+or when new credentials are given. Attempts in between change nothing and publish no event.
 """
 
 from datetime import datetime
@@ -23,12 +23,12 @@ from app.services.events.publishing import Happening, publish
 
 
 class Noted(StrEnum):
-    """What became of a trouble that a call met."""
+    """The effect of recording a trouble that a call met."""
 
-    NEW = "new"  # the connection was well before
+    NEW = "new"  # the connection had no trouble before
     CHANGED = "changed"  # it had another trouble
     KNOWN = "known"
-    LESSER = "lesser"  # another trouble stops more, and stays
+    LESSER = "lesser"  # the connection has another trouble that stops more, and keeps it
     OUTDATED = "outdated"  # the connection was repaired after the call began
 
 
@@ -41,10 +41,10 @@ async def begin(
     began: datetime,
     now: datetime,
 ) -> Noted:
-    """Notes the trouble, and tells it if it is new or another one than before.
+    """Records the trouble, and publishes an event if it is new or has changed.
 
-    `not_before`: how long the whole connection is left alone; None for a trouble that stops some calls only.
-    `began`: when the call began that met it.
+    `not_before`: how long the whole connection pauses; None for a trouble that stops only some calls.
+    `began`: when the call that met the trouble began.
     """
     known = await _unrepaired_since(tx, connection_id, began)
     if known is None:
@@ -71,8 +71,8 @@ async def begin(
 
 
 async def was_repaired_after(tx: PartnerTx, connection_id: UUID, began: datetime) -> bool:
-    """Whether a call that began then proves nothing any more. The answer holds until the transaction ends: a
-    repair waits for it, and pulls forward what it has written."""
+    """Whether a call that began then proves nothing any more. The answer holds until the transaction ends,
+    because a repair waits for it and then makes due what this transaction has written."""
     return await _unrepaired_since(tx, connection_id, began) is None
 
 
@@ -82,7 +82,7 @@ async def _unrepaired_since(tx: PartnerTx, connection_id: UUID, began: datetime)
 
 
 async def end(tx: PartnerTx, connection_id: UUID, now: datetime, *, unless_code: str | None = None) -> bool:
-    """Ends the trouble and tells it. False when there was none, or one that this proof does not disprove."""
+    """Ends the trouble with an event. False if there was none, or if this proof does not disprove it."""
     ended = await connections.clear_trouble(tx, connection_id, unless_code=unless_code)
     if ended is None:
         return False
@@ -99,7 +99,7 @@ async def end(tx: PartnerTx, connection_id: UUID, now: datetime, *, unless_code:
 async def end_after_reading(
     runtime: Runtime, tx: PartnerTx, connection_id: UUID, *, unless_code: str | None
 ) -> None:
-    """The customers list was read. That disproves a trouble, unless an open batch has met it: a batch makes
+    """Ends the trouble after a reading of the customers list, unless an open batch has met it: a batch makes
     other calls, and another process may still have an older token. Then that batch's next try decides."""
     known = await connections.lock_trouble(tx, connection_id)
     code = None if known is None else known.trouble_code
@@ -110,8 +110,8 @@ async def end_after_reading(
 
 
 async def end_after_step(runtime: Runtime, claim: Claim) -> None:
-    """A batch that had met the connection's trouble has had its call answered: the trouble has ended, and
-    what else waited for it need not try by itself."""
+    """Ends the connection's trouble because Microsoft has answered the call of a batch that had met it. Other
+    waiting work need not try by itself."""
     code = claim.failure_code
     entry = CATALOGUE.get(code or "")
     if code is None or entry is None or entry.category is not Category.CONNECTION:
@@ -128,7 +128,7 @@ async def end_after_step(runtime: Runtime, claim: Claim) -> None:
 
 
 def _was_answered(claim: Claim, batch: Batch) -> bool:
-    """Whether the step has got further at Microsoft than the batch was: not put back, held or broken off."""
+    """Whether the batch has advanced at Microsoft, and was not put back, held or interrupted."""
     moved = batch.state != claim.state and batch.state in (BatchState.SUBMITTED, BatchState.SETTLED)
     return moved or batch.polls > claim.polls or batch.lookups > claim.lookups
 
@@ -136,7 +136,7 @@ def _was_answered(claim: Claim, batch: Batch) -> bool:
 async def pull_forward(
     runtime: Runtime, tx: PartnerTx, connection_id: UUID, *, but_code: str | None = None
 ) -> None:
-    """The connection works: whatever waited for it is due now, and workers are woken for all of it."""
+    """Makes everything due that waited for the connection, and wakes workers for all of it."""
     now = runtime.now()
     await connections.end_pause(tx, connection_id)
     hastened = await waiting.hasten(tx, connection_id, now, but_code=but_code)
@@ -146,7 +146,7 @@ async def pull_forward(
 async def pull_all_forward(
     runtime: Runtime, tx: PartnerTx, connection_id: UUID, *, but_code: str | None = None
 ) -> None:
-    """The same, and the list of customers is read now: held orders wait for it."""
+    """Like `pull_forward`, and makes the customers list due too: held orders wait for it."""
     await pull_forward(runtime, tx, connection_id, but_code=but_code)
     await connections.hasten_customers(tx, connection_id, runtime.now())
     tx.wake(WakeKind.CONSENT)

@@ -1,1 +1,1 @@
-"""Consent: how it changes, and what a change does to waiting work."""
+"""Consent: its changes, and their effect on waiting work."""

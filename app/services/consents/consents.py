@@ -1,6 +1,6 @@
-"""Consent: its changes, and what each does to waiting work.
+"""Consent: its changes, and their effect on waiting work.
 
-A grant releases what was held, without anybody sending it again; a loss holds what is not yet sent.
+A grant releases held work without a new request; a revocation holds what is not yet sent.
 """
 
 from datetime import datetime, timedelta
@@ -30,7 +30,7 @@ log = logger("consents")
 async def apply_change(runtime: Runtime, tx: PartnerTx, customer_id: UUID, change: Change) -> bool:
     """Changes the state, with its history, its effect on waiting work and its events.
 
-    Decides again under the lock: False when another process was quicker or the move is not legal.
+    Checks again under the lock: False if another process was quicker or the move is not legal.
     """
     now = runtime.now()
     row = await customers.consent_for_update(tx, customer_id)
@@ -79,9 +79,9 @@ async def _move_work(tx: PartnerTx, customer_id: UUID, change: Change, now: date
 
 
 async def doubt_all(runtime: Runtime, tx: PartnerTx, connection_id: UUID) -> None:
-    """The connection is another tenant's from now on: who agreed to the earlier one has not agreed to it.
+    """Doubts all consents of a connection that has a new tenant: they were given to the old one.
 
-    What is not sent yet is held until the new tenant's customers list has been read, which is due at once.
+    Unsent work is held until the new tenant's customers list has been read, which is due at once.
     """
     for row in await customers.list_of_connection(tx, connection_id):
         change = consent.after_tenant_change(row.consent_state)
@@ -105,10 +105,10 @@ async def history(runtime: Runtime, principal: Principal, customer_id: UUID) -> 
 async def record(
     runtime: Runtime, caller: Caller, customer_id: UUID, state: ConsentState, note: str
 ) -> Customer:
-    """What a person has seen at the portal, or has been told, and the customer as it is then.
+    """Records consent that a person has seen at the portal or been told of, and returns the customer.
 
-    Only where nothing shows it: elsewhere the platform's list decides, and its next reading would undo it.
-    To record `granted` again renews the proof.
+    Only for platforms that do not show consent: elsewhere the next reading of the list would undo it.
+    Recording `granted` again renews the proof.
     """
     now = runtime.now()
     change = Change(state, Evidence.MANUAL, note)
@@ -150,7 +150,7 @@ def _is_looked_up(runtime: Runtime, connection: Connection) -> bool:
 
 
 async def age(runtime: Runtime) -> int:
-    """Calls proofs stale that are older than they may be. For the sweep."""
+    """Marks old proofs of consent as stale. For the sweep."""
     now = runtime.now()
     valid_for = timedelta(days=runtime.settings.consent_valid_days)
     async with runtime.system_transaction() as tx:

@@ -1,1 +1,1 @@
-"""Customers."""
+"""Customers: created, listed and changed."""

@@ -1,4 +1,4 @@
-"""Customers: whom devices are registered for. Consent is read for a new one at once, by the worker."""
+"""Customers, for whom devices are registered. A worker reads the consent of a new one at once."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -103,7 +103,7 @@ async def list_page(
 async def update(
     runtime: Runtime, principal: Principal, customer_id: UUID, values: dict[str, Any]
 ) -> Customer:
-    """Name, domain and default group tag; the tenant id is what the customer is."""
+    """Changes name, domain and default group tag. The tenant id is the customer's identity and stays."""
     async with runtime.transaction(principal) as tx:
         await customers.update(tx, customer_id, {**values, "updated_at": runtime.now()})
         record = await customers.get(tx, customer_id)

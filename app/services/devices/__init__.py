@@ -1,1 +1,1 @@
-"""Devices: what is believed now, and what earlier orders say of a device."""
+"""Devices: their current state, and findings from earlier orders."""

@@ -1,4 +1,4 @@
-"""Looking at devices, and adding those whose outcomes are older than the table of devices."""
+"""Devices: lists, single devices, and the backfill for outcomes from before the table of devices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from app.runtime import Runtime
 log = logger("devices")
 
 SHOWN_REGISTRATIONS: Final = 100
-"""The newest of one device."""
+"""The most registrations shown of one device, the newest first."""
 CHUNK: Final = 2_000
-"""Registrations of one transaction of the backfill."""
+"""Registrations in one transaction of the backfill."""
 CHUNKS: Final = 1_000
-"""Of one round: the next one goes on from there."""
+"""Chunks in one round; the next round continues."""
 
 _ONLY_PREFIX: Final = (
-    "This installation finds serial numbers by their beginning only: ask with serial_prefix. "
+    "This installation finds serial numbers only by their beginning: use serial_prefix. "
     "GET /v1/limits has `serial_number_search`."
 )
 
@@ -37,7 +37,7 @@ _ONLY_PREFIX: Final = (
 class DevicePage:
     page: Page[KnownDevice]
     complete: bool
-    """False: devices whose outcomes are older than the table are still being added."""
+    """False while the backfill is still adding devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class DeviceView:
 
 
 async def list_page(runtime: Runtime, principal: Principal, page: PageRequest, filter: Filter) -> DevicePage:
-    """Raises Unprocessable for a fragment of a serial number where the database cannot look for one."""
+    """Raises Unprocessable for a fragment of a serial number if the database cannot search for one."""
     async with runtime.reading(principal) as tx:
         by_trigrams = False
         if filter.serial_contains is not None:
@@ -56,7 +56,7 @@ async def list_page(runtime: Runtime, principal: Principal, page: PageRequest, f
             if not by_trigrams:
                 wrong = FieldError("serial_contains", "invalid_parameter", _ONLY_PREFIX)
                 raise Unprocessable("invalid_parameter", _ONLY_PREFIX, [wrong])
-        # First: when it says so, the page that is read after it lacks nothing.
+        # First: if it is complete now, the page that is read next has all devices.
         complete = await devices_backfill.is_complete(tx)
         found = await devices.list_page(tx, page, filter, by_trigrams=by_trigrams)
     return DevicePage(found, complete)
@@ -73,9 +73,9 @@ async def get(runtime: Runtime, principal: Principal, device_id: UUID) -> Device
 
 
 async def backfill(runtime: Runtime, *, chunk: int = CHUNK, chunks: int = CHUNKS) -> int:
-    """Adds the devices of registrations that were there before devices; how many registrations were read.
+    """Adds the devices of registrations from before the table of devices; returns how many it read.
 
-    Each chunk is one transaction, which also notes how far it is, so that the next round goes on from there.
+    Each chunk is one transaction, which also records the progress for the next round.
     """
     read = 0
     for _ in range(chunks):
@@ -85,7 +85,7 @@ async def backfill(runtime: Runtime, *, chunk: int = CHUNK, chunks: int = CHUNKS
         except DBAPIError as error:
             if sqlstate_of(error) != LOCK_NOT_AVAILABLE:
                 raise
-            found = None  # a person corrects an outcome at this moment; the next round goes on
+            found = None  # an outcome is being corrected at this moment; the next round continues
         if found is None:
             break
         read += found

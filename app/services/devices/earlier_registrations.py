@@ -1,8 +1,8 @@
 """Findings from the partner's earlier orders about devices that are about to be ordered.
 
-One code path for orders by JSON, for imports, and for looking again before an import is committed,
-so that they cannot disagree. It decides nothing that the devices themselves can tell; that is
-`domain.identity`. What only Microsoft knows is not known here either: these are our own books.
+Orders by JSON, imports, and the second check before an import is committed share this code, so that they
+cannot disagree. What the devices alone can tell is decided in `domain.identity`. What only Microsoft knows is
+unknown here: this reads our own records.
 """
 
 from collections import defaultdict
@@ -19,16 +19,16 @@ from app.domain.same_device import DeviceNames
 from app.kernel.transactions import PartnerTx
 
 PATTERN_START = 4
-"""Serial numbers are of one pattern when they have the same length and the same first characters."""
+"""Serial numbers have the same pattern if length and first characters are the same."""
 ENOUGH_EARLIER = 5
-"""Earlier devices of a pattern below which nothing is said about its model."""
+"""The fewest earlier devices of a pattern from which a model is expected."""
 AGREEMENT = 0.9
-"""The part of them that must agree on manufacturer and model."""
+"""The share of them that must agree on manufacturer and model."""
 
 
 @dataclass(slots=True)
 class Patterns:
-    """What serial number patterns stood for, kept while one file is looked at: None where unclear."""
+    """Manufacturer and model by serial number pattern, cached for one file; None if they vary."""
 
     usual: dict[str, tuple[str, str] | None] = field(default_factory=dict)
 
@@ -41,10 +41,10 @@ async def compare(
     patterns: Patterns | None = None,
     but_order: UUID | None = None,
 ) -> list[list[Finding]]:
-    """What there is to say about each device, in their order; nothing about None, an invalid one.
+    """Returns the findings for each device, in order; none for None, an invalid device.
 
-    For up to a few thousand devices of one customer at a time; `but_order` is the one they are being
-    stored in. A device with an error among the findings is not sent (`CheckedDevice.noted`).
+    For up to a few thousand devices of one customer at a time. `but_order`: the order that the devices are
+    being stored in. A device with an error among its findings is not sent (`CheckedDevice.noted`).
     """
     found: list[list[Finding]] = [[] for _ in devices]
     asked = [
@@ -57,7 +57,7 @@ async def compare(
     serials, keys = await history.known(
         tx, [n.serial_number for _, n in asked], [n.product_key for _, n in asked], but=but_order
     )
-    # Hardly any device has been here before, and only those cost a second look.
+    # Hardly any device has been here before, so only those few cost a second query.
     met = [(place, n) for place, n in asked if n.serial_number in serials or n.product_key in keys]
     by_place: defaultdict[int, list[Twin]] = defaultdict(list)
     if met:
@@ -79,7 +79,7 @@ async def compare(
 
 
 def _on_twins(customer_id: UUID, records: Sequence[Twin]) -> list[Finding]:
-    """The one that matters most: another customer's, then this one's, then one that is on its way."""
+    """The finding that matters most: registered for another customer, for this one, or still open."""
     registered = [record for record in records if record.state in SUCCESS]
     for record in registered:
         if record.customer_id != customer_id:

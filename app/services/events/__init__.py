@@ -1,1 +1,1 @@
-"""Events: what happened, written with the change it tells of; and why work waits."""
+"""Events, written in the transaction of the change they report, and the reasons why work waits."""

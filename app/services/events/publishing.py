@@ -1,4 +1,4 @@
-"""Telling what happened: events are written with the change they tell of, deliveries with the events."""
+"""Publishes events: writes them with the change that they report, and a delivery for each subscriber."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Happening:
 
 
 async def publish(tx: PartnerTx, happenings: Sequence[Happening], now: datetime) -> None:
-    """Writes the events and one delivery for each endpoint that asked for them, in this transaction."""
+    """Writes the events and one delivery for each endpoint that subscribes to them, in this transaction."""
     if not happenings:
         return
     ids = new_row_ids(len(happenings))
@@ -68,7 +68,7 @@ async def publish(tx: PartnerTx, happenings: Sequence[Happening], now: datetime)
 
 
 def _by_backlog(endpoints: Sequence[Subscriber]) -> tuple[list[Subscriber], list[Subscriber]]:
-    """Those for which too much waits already, and the others."""
+    """Splits the endpoints into those whose backlog is full and the others."""
     full = [endpoint for endpoint in endpoints if endpoint.backlog_full_since is not None]
     return full, [endpoint for endpoint in endpoints if endpoint.backlog_full_since is None]
 
@@ -76,7 +76,7 @@ def _by_backlog(endpoints: Sequence[Subscriber]) -> tuple[list[Subscriber], list
 def _deliveries(
     ids: Sequence[UUID], happenings: Sequence[Happening], endpoints: Sequence[Subscriber]
 ) -> list[tuple[UUID, UUID, UUID]]:
-    """(delivery, event, endpoint) for each endpoint that asked for the event."""
+    """(delivery, event, endpoint) for each endpoint that subscribes to the event."""
     pairs = [
         (id, endpoint.id)
         for id, happening in zip(ids, happenings, strict=True)
@@ -132,8 +132,8 @@ def settled_happenings(
 ) -> list[Happening]:
     """registration.settled in pages of ROWS_PER_EVENT: ids, states, codes; no identities.
 
-    `was`: what had been told of rows whose outcome is corrected. They say so, because a receiver that has
-    acted on the first word has something to undo.
+    `was`: the outcomes published before, for rows that are corrected. The event includes them, because a
+    receiver may have to undo what it did after the first event.
     """
     was = was or {}
     order_id, reference, customer_id = order.id, order.reference, order.customer_id
@@ -168,15 +168,15 @@ _FINAL_EVENTS = {
 
 
 async def order_news(tx: PartnerTx, order_id: UUID, *, corrected: bool = False) -> list[Happening]:
-    """The order event that this transaction's changes amount to, if any.
+    """Returns the order event that this transaction's changes cause, if any.
 
-    The caller holds the order's row, so of several batches that finish together exactly one sees
-    the end. `announced_state` makes sure that each end is told once, also after a retry. `corrected`: the
-    end that was told had wrong counts, so it is told again.
+    The caller holds the order's row, so if several batches finish together, exactly one sees the end.
+    `announced_state` makes sure that each end is published once, even after a retry. `corrected`: publish the
+    end again, because the first event had wrong counts.
     """
     order = await orders_table.get(tx, order_id)
     if order is None:
-        raise LookupError("the order has gone")
+        raise LookupError("the order no longer exists")
     counts = (await orders_table.counts(tx, [order_id]))[order_id]
     state = compute_state(counts, has_open_batches=order.has_open_batches)
     announced = order.announced_state
@@ -185,7 +185,7 @@ async def order_news(tx: PartnerTx, order_id: UUID, *, corrected: bool = False) 
     if state in FINAL:
         news = [order_happening(_FINAL_EVENTS[state], order, state, counts)]
     elif state is OrderState.HELD:
-        # What is held waits for consent, at whatever time.
+        # A held order waits for consent, so its reasons do not depend on the time.
         reasons = await waiting.of_change(tx, order_id, order.updated_at)
         news = [order_happening(EventType.ORDER_HELD, order, state, counts, reasons)]
     else:

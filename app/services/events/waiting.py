@@ -1,7 +1,7 @@
-"""Facts about what orders and batches wait for; `app.domain.waiting` derives the reasons.
+"""Collects the facts about what orders and batches wait for; `app.domain.waiting` derives the reasons.
 
-Two steps, because no call to Redis is made inside a transaction: `gather` looks at the database, `explain`
-at the budgets of the connections that were found. Both cost the same however many devices an order has.
+Two steps, because no call to Redis is made inside a transaction: `gather` reads the database, `explain` the
+budgets of the connections found. Both cost the same however many devices an order has.
 """
 
 from collections import defaultdict
@@ -26,12 +26,12 @@ from app.kernel.transactions import PartnerTx
 from app.runtime import Runtime
 
 Reasons = Mapping[UUID, Sequence[Waiting]]
-"""By the order's or the batch's id; for those that wait for nothing an empty list."""
+"""By the id of the order or batch; an empty list if it waits for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What the database says."""
+    """The facts from the database."""
 
     ids: Sequence[UUID]
     batches: Mapping[UUID, Sequence[BatchFacts]]
@@ -50,7 +50,7 @@ async def gather_batches(runtime: Runtime, tx: PartnerTx, ids: Sequence[UUID]) -
 
 
 async def gather_partner(runtime: Runtime, tx: PartnerTx) -> Gathered:
-    """All open work; the id is the partner's own."""
+    """All open work, under the partner's id."""
     rows = await waiting_table.of_partner(tx, runtime.now())
     return await _gather(runtime, tx, [tx.partner_id], rows)
 
@@ -102,7 +102,7 @@ def _with_creator(row: BatchFacts, tags: Tags) -> BatchFacts:
 
 
 async def explain(runtime: Runtime, gathered: Gathered) -> Reasons:
-    """The reasons, with what the connections' budgets say. Not inside a transaction."""
+    """Adds what the connections' budgets say, and returns the reasons. Not inside a transaction."""
     called = [id for id, row in gathered.connections.items() if row.mode is ConnectionMode.API]
     if not called:
         return explain_rows(gathered, runtime.now())
@@ -121,7 +121,7 @@ async def explain(runtime: Runtime, gathered: Gathered) -> Reasons:
 
 
 def explain_rows(gathered: Gathered, now: datetime) -> Reasons:
-    """The reasons as far as the database knows them: for what is told of a change that is being made."""
+    """The reasons without Redis: for events, which are written inside the transaction of a change."""
     return {
         id: waiting.reasons(
             gathered.batches.get(id, ()), gathered.connections, gathered.service, BudgetPolicy(), now
@@ -131,23 +131,23 @@ def explain_rows(gathered: Gathered, now: datetime) -> Reasons:
 
 
 async def of_change(tx: PartnerTx, order_id: UUID, now: datetime) -> list[WaitingReason]:
-    """What an order waits for as its events tell it."""
+    """What an order waits for, as its events say it."""
     rows = await waiting_table.of_orders(tx, [order_id], now)
     tags, connections = await _tags(tx, rows), await _connections(tx, rows)
     return told(Gathered([order_id], _by_id(rows, tags), connections, ServiceFacts()), order_id, now)
 
 
 def told(gathered: Gathered, order_id: UUID, now: datetime) -> list[WaitingReason]:
-    """The reasons as an event tells them: what the order's own rows and its connection say.
+    """The reasons for an event: only those of the order's own rows and its connection.
 
-    Whether workers and Redis are alive is another matter, which the API's answers add.
+    The API's answers also say whether workers and Redis are alive.
     """
     reasons = explain_rows(replace(gathered, service=ServiceFacts()), now)[order_id]
     return [WaitingReason(**fields(reason)) for reason in reasons]
 
 
 def fields(reason: Waiting) -> dict[str, Any]:
-    """A reason with what the catalogue says of its code; also a code that only a later release knows."""
+    """A reason with its entry in the catalogue, if this release knows the code."""
     entry = CATALOGUE.get(reason.code)
     return {
         "code": reason.code,

@@ -1,1 +1,1 @@
-"""Imports: a file arrives, is judged, and becomes orders."""
+"""Imports: files that are uploaded, checked, previewed and committed as orders."""

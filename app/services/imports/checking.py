@@ -1,8 +1,8 @@
 """Checks the rows of a file with the checks of an order, row by row, in bounded memory.
 
-A verdict that is given here is the one that is committed later. It is made in two strokes, because
-between them our own books are asked: `examine` is heavy and runs in a thread; `settle` adds what the
-books say, and gives each valid row its place in the batches to be.
+The verdict given here is the one that is committed later. It takes two steps with a query between them:
+`examine` is heavy and runs in a thread; `settle` adds what the partner's earlier orders say, and gives each
+valid row its place in a future batch.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ ANY_IDENTITY = frozenset(IdentityKind)
 
 @dataclass(slots=True)
 class OrderToBe:
-    """A customer's order; `cutting` and `spellings` grow while the file is read."""
+    """The order that a customer's rows will become. `cutting` and `spellings` grow during the reading."""
 
     rules: OrderRules
     barred: str | None
@@ -52,20 +52,20 @@ class OrderToBe:
 
 @dataclass(slots=True)
 class Examined:
-    """A row with its own findings, before our books have been asked. Its duplicates are known."""
+    """A row with its own findings, duplicates included, but without those from earlier orders."""
 
     row: Row
     device: CheckedDevice
     customer_id: UUID | None
     group_tag: str | None
-    """The row's own, else the import's, else the customer's."""
+    """The row's own, otherwise the import's, otherwise the customer's."""
     purchase_order: str | None
     findings: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A chunk fit for storage: rows and hashes as `db.import_rows` takes them."""
+    """A chunk ready to be stored: rows and hashes as `db.import_rows` takes them."""
 
     rows: Sequence[Sequence[Any]]
     hashes: Sequence[tuple[UUID, UUID, int, bytes]]
@@ -73,7 +73,7 @@ class Staged:
 
 
 class Checker:
-    """Everything one file's rows are judged by. Not to be shared between files."""
+    """Everything that one file's rows are checked by. Make one for each file."""
 
     def __init__(
         self,
@@ -95,18 +95,18 @@ class Checker:
         self._compared = Compared()
         self._unknown = Rules(ANY_IDENTITY, max_group_tag=runtime.settings.max_group_tag)
         self.columns: Pairs = ()
-        """The file's columns; a row that was read by others keeps its own."""
+        """The file's columns; a row with other columns stores its own."""
 
     @property
     def late_duplicates(self) -> list[tuple[int, Finding]]:
-        """After the last row: rows that a later one showed to be the same device as an earlier one."""
+        """Rows that a later row showed to duplicate an earlier one. Complete after the last row."""
         return list(self._compared.late.items())
 
-    # --- first stroke, in a thread --------------------------------------------------------------
+    # --- first step, in a thread ----------------------------------------------------------------
 
     def examine(self, rows: Iterator[Row], limit: int, breathe: Callable[[], None]) -> list[Examined]:
-        """The next rows; an empty list at the end of the file. Raises UnreadableFile, and what breathing
-        raises."""
+        """Returns the next rows; an empty list at the end of the file. Raises UnreadableFile, and whatever
+        `breathe` raises."""
         examined = []
         for row in rows:
             examined.append(self._examine(row))
@@ -127,7 +127,7 @@ class Checker:
             device = device._replace(kind=None, keys=())
         default = self.given_tag if order is None else order.rules.group_tag
         tag = tag_of(device.group_tag, default) or None
-        # Every row is counted, so that the numbers are the rows' own.
+        # Invalid rows are counted too, so that the numbers are those of the file.
         device = self._compared.add(device, tag)
         findings: list[dict[str, Any]] = []
         if row.notices or device.findings:
@@ -138,10 +138,10 @@ class Checker:
             _add(examined, objections)
         return examined
 
-    # --- second stroke --------------------------------------------------------------------------
+    # --- second step ----------------------------------------------------------------------------
 
     def settle(self, examined: Sequence[Examined], from_books: Sequence[Sequence[Finding]]) -> Staged:
-        """`from_books`: what `earlier_registrations` says about each row."""
+        """`from_books`: the findings of `earlier_registrations` for each row."""
         ids = new_row_ids(len(examined))
         rows = []
         hashes: list[tuple[UUID, UUID, int, bytes]] = []
@@ -150,7 +150,7 @@ class Checker:
             if books:
                 _add(item, books)
             place = self._place(item)
-            verdict = Verdict.INVALID if place is None else _milder(item.findings)
+            verdict = Verdict.INVALID if place is None else _valid_or_warning(item.findings)
             counts[verdict] += 1
             rows.append(self._row(id, item, place, verdict))
             if item.device.hash is not None:
@@ -158,7 +158,7 @@ class Checker:
         return Staged(rows, hashes, counts)
 
     def _place(self, item: Examined) -> tuple[int, int] | None:
-        """Which batch of its customer and tag the row goes into, and where; None for an invalid row."""
+        """Returns the batch of the row's customer and tag, and its place there; None for an invalid row."""
         tag = item.group_tag
         if not item.device.is_valid or item.customer_id is None or tag is None:
             return None
@@ -199,9 +199,9 @@ class Checker:
         )
 
     def _original(self, row: Row, device: CheckedDevice) -> str:
-        """The row's cells as JSON. The hash's is null where the staged hash gives back the same text:
-        it is four fifths of a file, and need not be kept twice. Product keys and pieces of hashes are left
-        out; the row says that there was one."""
+        """The row's cells as JSON. A hash's cell is null if the staged hash gives back the same text: hashes
+        are four fifths of a file, and are not stored twice. Product keys and pieces of hashes are replaced by
+        a mark."""
         cells: list[str | None] = list(without_secrets(row))
         if device.hash is not None and not device.hash.repaired:
             for at, (_, known) in enumerate(row.columns[: len(cells)]):
@@ -213,14 +213,14 @@ class Checker:
 
 
 def _as_json(found: Finding | Problem, column: str | None, value: str | None) -> dict[str, Any]:
-    """A remark on a row, with the column and the value where the file has them."""
+    """A finding on a row, with column and value if the file has them."""
     named = {"column": column, "value": value}
     remark = {"code": found.code, "field": found.field or "", "detail": found.detail}
     return remark | {name: said for name, said in named.items() if said is not None}
 
 
 def _add(item: Examined, findings: Sequence[Finding]) -> None:
-    """An error among them makes the device invalid."""
+    """Adds findings. An error among them makes the device invalid."""
     for finding in findings:
         column = value = None
         if finding.field:
@@ -230,7 +230,7 @@ def _add(item: Examined, findings: Sequence[Finding]) -> None:
     item.device = item.device.noted(*findings)
 
 
-def _milder(findings: Sequence[Mapping[str, Any]]) -> Verdict:
+def _valid_or_warning(findings: Sequence[Mapping[str, Any]]) -> Verdict:
     return Verdict.WARNING if findings else Verdict.VALID
 
 
@@ -246,10 +246,10 @@ def _purchase_order(text: str | None) -> str | None:
 
 
 def restored(original: str, hash_data: bytes | None) -> tuple[list[str], Pairs | None]:
-    """The cells as they were in the file, and the row's columns where they were not the file's.
+    """Returns a row's cells as they were in the file, and its own columns if they differ from the file's.
 
-    Such a row may have no column at all: a line that could not be read. The cell of a hash that has been
-    moved or deleted since is empty.
+    Such a row may have no column at all: a line that could not be read. The cell of a hash that has since
+    been moved or deleted is empty.
     """
     found = orjson.loads(original)
     pairs: Pairs | None = None

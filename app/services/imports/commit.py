@@ -1,9 +1,9 @@
-"""Committing an import: one order for each of its customers, made in SQL of the rows that were previewed.
+"""Commits an import: makes one order for each of its customers, in SQL, from the previewed rows.
 
-Before the first order the rows are compared once more with what may have changed since they were
-read: known group tags and our own books. A row that is not valid any more is marked and told of, never
-dropped in silence. Each order is one transaction, in which it is also written down as made, so that a
-worker that dies between two orders makes none of them twice.
+Before the first order the rows are compared again with what may have changed since the reading: known group
+tags and earlier orders. A row that has become invalid is marked and reported, never dropped silently. Each
+order is one transaction, which also records that it was made, so that a worker that dies between two orders
+makes none of them twice.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,18 +38,18 @@ from app.services.orders import birth
 log = logger("imports")
 
 CHUNK = 2000
-"""Rows compared with the books at a time."""
+"""Rows compared with earlier orders at a time."""
 STORE_CHUNK = 10_000
-"""Rows one statement makes into registrations: well below the time a statement may take."""
+"""Rows that one statement makes into registrations: few enough to stay well below its time limit."""
 
 
 class _ConsentChanged(Exception):
-    """Consent was given or ended while the order was being stored: it is stored again."""
+    """Consent changed while the order was being stored: store it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One customer's order to be."""
+    """The order to be made for one customer."""
 
     customer_id: UUID
     rows: int
@@ -89,7 +89,7 @@ async def commit(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bo
 
 
 async def _made(runtime: Runtime, claim: ImportClaim) -> set[UUID]:
-    """Customers whose order has been made already."""
+    """Customers whose order has already been made."""
     async with runtime.transaction(claim) as tx:
         return {row.customer_id for row in await imports.orders_of(tx, [claim.id])}
 
@@ -111,11 +111,11 @@ async def _parts(runtime: Runtime, claim: ImportClaim) -> list[_Part]:
     ]
 
 
-# --- looking again ------------------------------------------------------------------------------
+# --- checking again -----------------------------------------------------------------------------
 
 
 async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bool]) -> int:
-    """Marks the rows whose verdict has changed; how many are marked in all."""
+    """Marks the rows whose verdict has changed; returns how many are marked in all."""
     patterns = Patterns()
     spellings: dict[UUID, Spellings] = {}
     after = 0
@@ -149,7 +149,7 @@ async def _errors_in(
     spellings: dict[UUID, Spellings],
     patterns: Patterns,
 ) -> list[tuple[int, Finding]]:
-    """(row number, error) of rows that may not be sent any more. New warnings change no verdict."""
+    """(row number, error) of rows that may no longer be sent. New warnings change no verdict."""
     errors: list[tuple[int, Finding]] = []
     of_customer: dict[UUID, list[ValidRow]] = {}
     for row in rows:
@@ -180,16 +180,16 @@ async def _make_order(runtime: Runtime, claim: ImportClaim, part: _Part) -> None
         except _ConsentChanged:
             continue
         return
-    raise LostClaim  # consent comes and goes: later again
+    raise LostClaim  # consent keeps changing: try again later
 
 
 async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Part) -> None:
-    """The lock on the import keeps the claim as long as this transaction lives, however long it takes."""
+    """Stores one order. The lock on the import keeps the claim, however long this transaction takes."""
     now = runtime.now()
     if not await imports.lock_claimed(tx, claim):
         raise LostClaim
     customer = await customers.get_orderable(tx, part.customer_id)
-    assert customer is not None  # staged rows are of known customers, which are not deleted
+    assert customer is not None  # staged rows have known customers, which are not deleted
     holds = of_new_work(customer.consent_state)
     order = await birth.add(
         tx,
@@ -206,7 +206,7 @@ async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Par
     sizes = [(batch.group_tag, batch.devices) for batch in planned]
     batch_ids = await birth.add_batches(tx, order, sizes, holds=holds, now=now)
     await _store_rows(tx, claim, order, planned, batch_ids, now=now)
-    # Consent is looked at again under a lock, but only now: it must not be held for a minute.
+    # Consent is checked again under a lock, but only now: the lock must not be held for a minute.
     if holds != of_new_work(await customers.consent_for_share(tx, part.customer_id)):
         raise _ConsentChanged
     await imports.add_order(
@@ -236,7 +236,7 @@ async def _store_rows(
     *,
     now: datetime,
 ) -> None:
-    """Batch by batch, some at a time, so that each statement ends soon; the invalid rows after them."""
+    """Stores some batches at a time, so that each statement ends soon, and then the invalid rows."""
     hashed = await import_rows.has_hashes(tx, claim)
     chunk: list[tuple[UUID, str, int]] = []
     size = 0
@@ -287,7 +287,7 @@ async def _finish(runtime: Runtime, claim: ImportClaim) -> None:
 
 
 async def give_back(runtime: Runtime, claim: ImportClaim, code: str, words: str) -> None:
-    """Committing cannot go on as it was asked for: a person decides, and may ask again."""
+    """Returns an import that cannot be committed to `ready`, so that its owner decides what to do."""
     async with runtime.transaction(claim) as tx:
         summary = await summarise(tx, claim.id)
         await release(

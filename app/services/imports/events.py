@@ -1,4 +1,4 @@
-"""Events of imports: counts and ids, never a row."""
+"""Events of imports. They carry counts and ids, never a row."""
 
 from collections.abc import Sequence
 

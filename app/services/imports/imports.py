@@ -1,7 +1,7 @@
-"""Imports as their callers see them: uploading, looking, committing, discarding.
+"""Imports for API callers: upload, list, commit and discard.
 
-The file goes into the database piece by piece while it arrives, so that neither a process's memory
-nor its disk has to hold it, and any worker can read it. What takes time is done by workers.
+A file is stored in the database piece by piece while it arrives, so that it need not fit into a process's
+memory or disk, and any worker can read it. Workers do everything that takes time.
 """
 
 import hashlib
@@ -35,14 +35,14 @@ from app.services.connections.terms import read_orderable, refuse_long_tag
 log = logger("imports")
 
 PIECE = 2 * 1024 * 1024
-"""Bytes of the file in one piece, and in one transaction."""
+"""Bytes of a file in one piece, stored in one transaction."""
 UPLOAD_PATIENCE = timedelta(hours=1)
-"""Without a new piece for this long, an upload is taken for broken off."""
+"""An upload without a new piece for this long counts as abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instructions:
-    """What is said about a file beside its bytes."""
+    """The options and fields that are sent with a file."""
 
     customer_id: UUID | None = None
     reference: str | None = None
@@ -52,12 +52,12 @@ class Instructions:
     encoding: str | None = None
     file_name: str | None = None
     sheet: str | None = None
-    """The sheet of a workbook that is to be read."""
+    """The sheet of a workbook to read."""
     include_hidden: bool | None = None
 
     @property
     def options(self) -> dict[str, str | bool]:
-        """How the file is to be read, as far as it was said."""
+        """The given options for reading the file."""
         given = {"sheet": self.sheet, "include_hidden": self.include_hidden}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -78,7 +78,7 @@ class ImportView:
 
 @dataclass(slots=True)
 class Upload:
-    """A file that is arriving. Fed with bytes as they come; holds one piece of them at most."""
+    """A file that is arriving. Takes bytes as they come; holds at most one piece of them."""
 
     runtime: Runtime
     principal: Principal
@@ -93,13 +93,13 @@ class Upload:
     async def begin(cls, runtime: Runtime, principal: Principal, *, repeated: bool = False) -> "Upload":
         """Raises RateLimited, or Unprocessable, `quota_exceeded`.
 
-        `repeated`: its Idempotency-Key is known, so that the file is compared with the first one and thrown
-        away; that needs no room for another import.
+        `repeated`: its Idempotency-Key is known, so the file is only compared with the first one and then
+        deleted. It needs no room for another import.
         """
         now, id = runtime.now(), new_row_id()
         async with runtime.transaction(principal) as tx:
             await quotas.require(tx, Quota.UPLOADS)
-            # Beforehand, so that no file is sent for nothing; the check that counts comes once it is there.
+            # Checked early, so that no file is sent for nothing; checked again when the file is complete.
             for quota in () if repeated else (Quota.WAITING_IMPORTS, Quota.STAGED_BYTES, Quota.STAGED_ROWS):
                 await quotas.require(tx, quota)
             await imports.add(
@@ -119,7 +119,7 @@ class Upload:
         return cls(runtime, principal, id, repeated)
 
     async def feed(self, data: bytes | memoryview) -> None:
-        """Raises TooLarge, `quota_exceeded`, or Conflict when the import was discarded meanwhile."""
+        """Raises TooLarge, `quota_exceeded`, or Conflict if the import has been discarded."""
         self._held += data
         while len(self._held) >= PIECE:
             piece = bytes(self._held[:PIECE])
@@ -127,7 +127,7 @@ class Upload:
             await self._store(piece)
 
     async def end(self) -> bytes:
-        """Stores what is left. The digest of the whole file."""
+        """Stores the rest. Returns the digest of the whole file."""
         if self._held:
             await self._store(bytes(self._held))
             self._held.clear()
@@ -149,14 +149,14 @@ class Upload:
             alive = await imports.add_piece(
                 tx, self.id, self._pieces, packed, size=self.size, now=now, due_at=now + UPLOAD_PATIENCE
             )
-            # Without a lock: several files at a time may be over by a piece each.
+            # Without a lock: concurrent uploads may exceed the quota by a piece each.
             if not self.is_repeated:
                 await quotas.require_room(tx, Quota.STAGED_BYTES)
         if not alive:
             raise Conflict("invalid_state", "The import was discarded while its file was arriving.")
 
     def _pack(self, piece: bytes) -> bytes:
-        """Level 1: a device file shrinks to a tenth at some 300 MB/s; writing it whole costs more."""
+        """Compresses at level 1: a device file shrinks to a tenth at 300 MB/s; writing it raw costs more."""
         self._digest.update(piece)
         return zlib.compress(piece, 1)
 
@@ -169,7 +169,7 @@ class Upload:
 async def complete(
     upload: Upload, instructions: Instructions, digest: bytes
 ) -> AsyncIterator[tuple[PartnerTx, ImportView]]:
-    """Hands the file, which has arrived whole, to the workers when the block ends.
+    """Hands the complete file to the workers when the block ends.
 
     Raises NotFound, Unprocessable.
     """
@@ -194,7 +194,7 @@ async def complete(
         }
         if not await imports.move(tx, upload.id, ImportState.UPLOADED, values):
             raise Conflict("invalid_state", "The import was discarded while its file was arriving.")
-        if upload.is_repeated:  # and is a new one all the same: its key has been forgotten meanwhile
+        if upload.is_repeated:  # but its key has expired since, so it is a new import
             await quotas.require_room(tx, Quota.STAGED_BYTES)
         if instructions.options:
             await imports.add_options(tx, upload.id, instructions.options)
@@ -204,14 +204,14 @@ async def complete(
 
 
 def _definition(profile: VendorProfile | None, encoding: str | None) -> dict[str, Any] | None:
-    """How the file is to be read; what is said with the upload outranks the profile's own encoding."""
+    """The profile for reading the file. An encoding given with the upload outranks the profile's."""
     if encoding is None:
         return None if profile is None else profile.definition
     return {**(profile.definition if profile is not None else {}), "encoding": encoding}
 
 
 async def check_instructions(runtime: Runtime, principal: Principal, instructions: Instructions) -> None:
-    """Refuses before the file arrives what would be refused afterwards."""
+    """Refuses wrong instructions before the file arrives."""
     async with runtime.transaction(principal) as tx:
         await _check_instructions(runtime, tx, instructions)
 
@@ -231,12 +231,12 @@ async def _check_instructions(
 
 
 def _default_reference(file_name: str | None, digest: bytes) -> str:
-    """Follows from the content, so that the same file cannot be ordered twice by mistake."""
+    """Derives the reference from the content, so that nobody orders the same file twice by mistake."""
     stem = PurePath(file_name).stem.strip()[:100] if file_name else ""
     return f"{stem or 'import'} {digest.hex()[:12]}"
 
 
-# --- looking --------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 async def _view(tx: PartnerTx, import_id: UUID) -> ImportView:
@@ -277,7 +277,7 @@ async def rows(
     code: str | None = None,
     noted_only: bool = False,
 ) -> Page[StagedRow]:
-    """The staged rows; while the import is being read, those that have been read."""
+    """Returns staged rows; during the reading, those that have been read so far."""
     async with runtime.reading(principal) as tx:
         if await imports.get(tx, import_id) is None:
             raise _unknown(import_id)
@@ -291,7 +291,7 @@ async def rows(
         )
 
 
-# --- deciding -------------------------------------------------------------------------------------
+# --- changing -------------------------------------------------------------------------------------
 
 
 _COMMITTED_OTHERWISE = (
@@ -308,9 +308,9 @@ async def commit(
     reject_invalid: bool,
     reference: str | None = None,
 ) -> AsyncIterator[tuple[PartnerTx, ImportView]]:
-    """Has a worker make the orders, once the block has ended.
+    """Tells a worker to make the orders, once the block has ended.
 
-    Asking the same again changes nothing. Raises Conflict, Unprocessable."""
+    A repetition with the same options changes nothing. Raises Conflict, Unprocessable."""
     now = runtime.now()
     async with runtime.transaction(principal) as tx:
         record = await imports.lock(tx, import_id)
@@ -354,7 +354,7 @@ async def _may_commit(tx: PartnerTx, record: Import, base: str, *, reject_invali
         raise Unprocessable(
             "import_rejected", f"{summary['invalid']:,} of {summary['rows']:,} rows are invalid."
         )
-    # What has been promised here is ordered whole by the worker, which asks for no quota.
+    # The worker asks for no quota: what is accepted here is ordered completely.
     await quotas.require(tx, Quota.DEVICES, adding=fit)
     ids = [customer["customer_id"] for customer in summary["customers"] if customer["customer_id"]]
     done = {str(o.customer_id) for o in await imports.orders_of(tx, [record.id])}
@@ -384,7 +384,7 @@ def _why_not(state: ImportState) -> str:
 
 
 async def discard(runtime: Runtime, principal: Principal, import_id: UUID) -> ImportView:
-    """Stops whatever is going on with it and has its rows deleted. Its orders, if any, are not touched."""
+    """Stops the import and has its rows deleted. Raises Conflict if it is committed or has orders."""
     now = runtime.now()
     async with runtime.transaction(principal) as tx:
         view = await _view(tx, import_id)

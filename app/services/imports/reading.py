@@ -1,8 +1,7 @@
-"""Reading an import: pieces of the file in, judged rows out, chunk by chunk, with visible progress.
+"""Reads an import: fetches pieces of the file, checks rows, stores them in chunks, records progress.
 
-A worker that dies leaves the import with a lease that ends; the next one throws the staged rows away
-and begins again, so that a row is never staged twice. A file that ends its worker again and again is
-refused. Nothing of the file is held whole anywhere.
+If a worker dies, the next one deletes the staged rows when the lease has ended and begins again, so that no
+row is staged twice. A file that repeatedly kills its worker is refused. No process holds the whole file.
 """
 
 import asyncio
@@ -49,21 +48,21 @@ from app.services.imports.turns import Turn
 log = logger("imports")
 
 CHUNK = 2000
-"""Rows that are judged and stored together: a few tenths of a second."""
+"""Rows checked and stored together: a few tenths of a second."""
 DELETE_CHUNK = 20_000
 
 
 class Stopping(Exception):
-    """The worker has been told to stop: somebody else begins again."""
+    """The worker is stopping: another one begins again."""
 
 
 @dataclass(slots=True)
 class _File(io.RawIOBase):
-    """The pieces of a file as a stream. Read in a thread; `fetch` asks the database from there."""
+    """The pieces of a file as a stream. Read in a thread, from which `fetch` queries the database."""
 
     fetch: Callable[[int], bytes | None]
     taken: int = 0
-    """Bytes handed out so far."""
+    """Bytes returned so far."""
     _number: int = 0
     _piece: bytes = b""
     _at: int = 0
@@ -113,7 +112,7 @@ async def read_import(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
-    """How the file is opened, as often as it has to be."""
+    """Opens the file, as often as needed."""
 
     fetch: Callable[[int], bytes | None]
     profile: Profile | None
@@ -164,7 +163,7 @@ async def _opening(runtime: Runtime, claim: ImportClaim, turn: Turn) -> _Opening
 def _renewing(
     runtime: Runtime, claim: ImportClaim, stopping: Callable[[], bool]
 ) -> Callable[[], Awaitable[None]]:
-    """Between two slices: keeps the claim while the reading waits. Raises LostClaim, Stopping."""
+    """Returns what keeps the claim between two slices. It raises LostClaim, Stopping."""
     pause = runtime.settings.lease_s / 4
     renewed = time.monotonic()
 
@@ -180,7 +179,7 @@ def _renewing(
 
 
 async def _require_room(runtime: Runtime, claim: ImportClaim, turn: Turn, opening: _Opening) -> None:
-    """Refuses a compressed file of too many rows before any is staged. Raises UnreadableFile."""
+    """Refuses a compressed file with too many rows before any is staged. Raises UnreadableFile."""
     async with runtime.transaction(claim) as tx:
         room = await quotas.room_of(tx, Quota.STAGED_ROWS)
     limit = min(MAX_ROWS, room)
@@ -190,7 +189,7 @@ async def _require_room(runtime: Runtime, claim: ImportClaim, turn: Turn, openin
 
 
 async def _begin(runtime: Runtime, claim: ImportClaim) -> ImportClaim:
-    """Marks the import as being read, and forgets what an earlier attempt has staged."""
+    """Marks the import as being read, and deletes what an earlier attempt has staged."""
     values = {"state": ImportState.READING, "rows_read": 0, "bytes_read": 0, "counts": {}}
     await _keep(runtime, claim, values)
     claim = ImportClaim(
@@ -225,13 +224,13 @@ async def _read_rows(
     stopping: Callable[[], bool],
     turn: Turn,
 ) -> Counter[Verdict]:
-    """One chunk is examined in a thread while the one before it is stored."""
+    """Examines one chunk in a thread while the previous one is being stored."""
     counts: Counter[Verdict] = Counter()
     patterns = Patterns()
 
     async def following() -> tuple[list[Examined], int]:
         async with asyncio.timeout(runtime.settings.step_timeout_s):
-            # A thread that hangs is left behind: its file is another worker's by then, or is refused.
+            # A thread that hangs is abandoned: its file goes to another worker, or is refused.
             examined = await turn.run(checker.examine, rows, CHUNK, turn.breathe, abandon_on_cancel=True)
             return examined, file.taken
 
@@ -262,7 +261,7 @@ async def _read_rows(
 
 
 async def _judge(tx: PartnerTx, checker: Checker, examined: Sequence[Examined], patterns: Patterns) -> Staged:
-    """Asks our own books about the chunk, customer by customer."""
+    """Adds the findings from earlier orders to the chunk, customer by customer."""
     from_books: list[list[Finding]] = [[] for _ in examined]
     of_customer: dict[UUID, list[int]] = {}
     for place, item in enumerate(examined):
@@ -300,7 +299,7 @@ async def _finish(runtime: Runtime, claim: ImportClaim, checker: Checker) -> Non
                 "due_at": claim.record.expires_at,
             },
         )
-        # The rows have every cell of the file: its bytes are not needed any more.
+        # The rows have every cell of the file, so its bytes are no longer needed.
         await imports.delete_pieces(tx, claim.id, limit=2**31 - 1)
         record = await imports.get(tx, claim.id)
         assert record is not None
@@ -309,7 +308,7 @@ async def _finish(runtime: Runtime, claim: ImportClaim, checker: Checker) -> Non
 
 
 async def refuse(runtime: Runtime, claim: ImportClaim, code: str, words: str) -> None:
-    """The file cannot become orders; it goes, and what was staged of it, in the next step."""
+    """Refuses a file that cannot become orders. The next step deletes it and its staged rows."""
     now = runtime.now()
     async with runtime.transaction(claim) as tx:
         await release(
@@ -330,7 +329,7 @@ async def refuse(runtime: Runtime, claim: ImportClaim, code: str, words: str) ->
 
 
 async def release(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> None:
-    """Writes the last word of this claim and gives it up. Raises LostClaim."""
+    """Writes this claim's last values and releases it. Raises LostClaim."""
     given_up = {**GIVEN_UP, "attempts": 0, "updated_at": runtime.now()}
     await imports.write_claimed(tx, claim, {**given_up, **values})
     if "state" in values:
@@ -344,7 +343,7 @@ async def _keep(runtime: Runtime, claim: ImportClaim, values: dict[str, Any]) ->
 
 
 async def _renew(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> None:
-    """Shows progress, and keeps the claim for another lease. Raises LostClaim."""
+    """Records progress, and keeps the claim for another lease. Raises LostClaim."""
     now = runtime.now()
     kept = {**IMPORTS.kept(now + runtime.settings.lease), "updated_at": now}
     await imports.write_claimed(tx, claim, {**kept, **values})

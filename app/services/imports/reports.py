@@ -1,7 +1,7 @@
-"""Files to download: the rows of an import that need correction, and how each row of an order ended.
+"""Files to download: an import's rows that need correction, and the outcome of each row of an order.
 
-They are written page by page while they are sent, so that a million rows need no memory, and they are
-safe to open: a cell that a spreadsheet would run as a formula is written as text.
+They are written page by page while being sent, so that a million rows need little memory. They are safe to
+open: a cell that a spreadsheet would run as a formula is written as text.
 """
 
 import csv
@@ -35,18 +35,18 @@ BOM: Final = "\ufeff"
 """Without this mark, spreadsheets read UTF-8 as the local code page."""
 
 RESULT_COLUMNS: Final = ("row", "state", "code", "problem", "remedy", "group tag")
-"""In front of the file's own columns, as in the file of rows to be corrected."""
+"""Columns before the file's own, as in the file of rows to correct."""
 _OF_ORDER: Final = ("line_ref", "serial_number", "manufacturer", "model", "product_key")
 
 
 async def errors_of(
     runtime: Runtime, principal: Principal, import_id: UUID, *, verdict: Verdict, with_hashes: bool
 ) -> AsyncIterator[bytes]:
-    """The rows of this verdict as they came, with what is wrong with them; to be corrected and sent again.
+    """Returns the rows with this verdict as they came, with their findings, to be corrected and sent again.
 
-    Without hashes, their cells are empty.
+    If the caller may not read hashes, their cells are empty.
 
-    Raises NotFound, or Conflict when there are no rows to give.
+    Raises NotFound, or Conflict if there are no rows.
     """
     async with runtime.reading(principal) as tx:
         record = await imports.get(tx, import_id)
@@ -95,7 +95,7 @@ def _add_rows(corrections: Corrections, rows: Sequence[Original], pairs: Pairs) 
 
 
 def _problem(found: Mapping[str, str], names: Mapping[str, str]) -> Problem:
-    """`names`: the file's own, by field; what was found after the file was read has none with it."""
+    """`names`: the file's column names by field; findings from after the reading have none of their own."""
     entry = stored(found["code"])
     return Problem(
         entry.code,
@@ -112,7 +112,7 @@ def _problem(found: Mapping[str, str], names: Mapping[str, str]) -> Problem:
 
 
 async def result_of(runtime: Runtime, principal: Principal, order_id: UUID) -> AsyncIterator[bytes]:
-    """Every row of the order with its outcome, by row; with the file's own columns if it came from one."""
+    """Every row of the order with its outcome, and with the file's own columns if it came from one."""
     async with runtime.reading(principal) as tx:
         if await orders.get(tx, order_id) is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
@@ -143,7 +143,7 @@ async def _results(
 
 
 def _result_lines(rows: Sequence[Registration], originals: Mapping[int, str]) -> bytes:
-    """Hashes are left out: once a device is registered there is none left."""
+    """Hashes are left out, because those of registered devices have been deleted."""
     lines = []
     for row in rows:
         original = originals.get(row.row_number)
@@ -165,7 +165,7 @@ def _outcome(row: Registration) -> tuple[str, str, str]:
 
 
 def _written(lines: Sequence[Sequence[object]]) -> str:
-    """Lines of CSV, none of whose cells a spreadsheet would run."""
+    """Lines of CSV. No cell runs as a formula in a spreadsheet."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerows([disarmed("" if cell is None else str(cell)) for cell in line] for line in lines)

@@ -1,7 +1,7 @@
-"""The preview of an import: what committing would do, counted from its staged rows.
+"""The preview of an import: the effect of committing it, counted from its staged rows.
 
-Counted and not added up along the way, so that what is shown is what lies there; the commit stores
-the same rows by the same grouping.
+Counted afterwards and not during the reading, so that it agrees with the stored rows. The commit groups the
+same rows in the same way.
 """
 
 from typing import Any
@@ -11,9 +11,9 @@ from app.db import import_rows
 from app.kernel.transactions import PartnerTx
 
 MOST_LISTED = 1000
-"""Customers, and group tags of all customers together, that are listed one by one; all are counted."""
+"""The most customers listed, and the most group tags of all customers together; all are counted."""
 FIRST_ROWS = 10
-"""Rows whose numbers and lines are shown for each problem."""
+"""The most rows named by number and line for each problem."""
 
 
 async def summarise(tx: PartnerTx, import_id: UUID) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""A reading's turn: the right to use the processor of this process, which is passed on slice by slice.
+"""A reading's turn: the right to use this process's processor, passed on after each time slice.
 
 A worker begins more imports than it has lanes, and they take turns here, in rounds over partners. So a file
-of three rows is read while one of a million is under way, also with one lane. The reader runs in a thread and
-calls `breathe` wherever it takes in bytes; when its slice is over it waits there for its next turn. Meanwhile
-its claim is renewed, so that a reading that waits is not taken for dead.
+of three rows is read while one of a million is under way, even with one lane. The reader runs in a thread and
+calls `breathe` wherever it reads bytes; when its slice is over it waits there for its next turn. Meanwhile
+its claim is renewed, so that a waiting reading does not count as dead.
 """
 
 import time
@@ -19,20 +19,20 @@ Given = TypeVarTuple("Given")
 Result = TypeVar("Result")
 
 SLICE: Final = 0.2
-"""Seconds of a turn."""
+"""Seconds in a slice."""
 
 
 class ReadingOver(Exception):
-    """The reading has ended without its thread: it was broken off, or its time was up."""
+    """The reading has ended but its thread has not: it was cancelled, or its time ran out."""
 
 
 class Turn:
-    """One reading's place among the others. Entered it has no turn yet: `take` waits for one."""
+    """One reading's place among the others. Entering the block takes no turn: `take` waits for one."""
 
     def __init__(
         self, turns: FairTurns, partner_id: PartnerId, between: Callable[[], Awaitable[None]]
     ) -> None:
-        """`between` is called whenever a slice is over, and may raise what ends the reading."""
+        """`between` is called after each slice, and may raise what ends the reading."""
         self._turns = turns
         self._partner_id = partner_id
         self._between = between
@@ -53,7 +53,7 @@ class Turn:
         *given: *Given,
         abandon_on_cancel: bool = False,
     ) -> Result:
-        """Runs the work in a thread while it is the reading's turn; the work breathes."""
+        """Runs the work in a thread during the reading's turns; the work calls `breathe`."""
         await self.take()
         try:
             return await to_thread.run_sync(work, *given, abandon_on_cancel=abandon_on_cancel)
@@ -61,7 +61,7 @@ class Turn:
             self.give()
 
     async def take(self) -> None:
-        """For a slice; in the thread, `breathe` goes on from there."""
+        """Waits for a turn of one slice. In the thread, `breathe` takes the next ones."""
         if not self._has_turn:
             await self._turns.take(self._partner_id)
             self._has_turn = True
@@ -80,7 +80,7 @@ class Turn:
         return time.monotonic() >= self._ends
 
     def breathe(self) -> None:
-        """In the reader's thread: goes on at once within the slice, else when the next turn has come."""
+        """Called in the reader's thread: waits for the next turn if the slice is over."""
         if self.is_used_up:
             from_thread.run(self._pass_on)
 

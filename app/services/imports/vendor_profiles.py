@@ -1,4 +1,4 @@
-"""Vendor profiles: kept as the partner wrote them, checked before they are kept."""
+"""Vendor profiles: checked, and stored as the partner wrote them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +21,7 @@ from app.services.access import quotas
 
 
 def _checked(definition: dict[str, Any]) -> dict[str, Any]:
-    """Raises Unprocessable with where and what is wrong."""
+    """Raises Unprocessable with the place and the fault."""
     try:
         return Profile.accept(definition).as_json()
     except ProfileError as error:
@@ -63,7 +63,7 @@ async def get(runtime: Runtime, principal: Principal, profile_id: UUID) -> Vendo
 
 
 async def list_page(runtime: Runtime, principal: Principal, page: PageRequest) -> Page[ProfileSummary]:
-    """Without their definitions."""
+    """Returns the profiles without their definitions."""
     async with runtime.reading(principal) as tx:
         return await vendor_profiles.list_page(tx, page)
 
@@ -71,7 +71,7 @@ async def list_page(runtime: Runtime, principal: Principal, page: PageRequest) -
 async def update(
     runtime: Runtime, principal: Principal, profile_id: UUID, values: dict[str, Any]
 ) -> VendorProfile:
-    """Imports that were uploaded before keep the profile as it was."""
+    """Changes a profile. Imports uploaded before keep the profile as it was."""
     if "definition" in values:
         values = {**values, "definition": _checked(values["definition"])}
     try:

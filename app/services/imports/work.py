@@ -1,8 +1,8 @@
-"""A worker's step on an import: claim it, look at its state, do what that state asks for.
+"""A worker's step on an import: claims it and does what its state asks for.
 
-Everything an import ever needs done is a row with `due_at`: reading, committing, expiring, and
-deleting what is not needed any more. Attempts are counted when they begin, so that a file that ends
-its worker each time is given up too, and not only one that raises an error.
+Everything that an import needs is a row with `due_at`: reading, committing, expiring, and deleting its rows.
+Attempts are counted when they begin, so that a file that kills its worker is given up too, and not only one
+that raises an error.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from app.services.imports.reading import Stopping, read_import, refuse, release
 log = logger("imports")
 
 MAX_ATTEMPTS = 5
-"""Claims in a row that came to nothing, before a file is refused or a commit is given back."""
+"""Consecutive failed claims before a file is refused or a commit is given back."""
 DELETE_CHUNK = 20_000
 PIECES_CHUNK = 100
 
@@ -37,7 +37,7 @@ def _goes_on() -> bool:
 
 
 async def advance_next(runtime: Runtime, stopping: Callable[[], bool] = _goes_on) -> bool:
-    """Claims the next import that is due, and does what it needs; False when none is, or it is to stop."""
+    """Advances the next due import by a step; False if none is due, or the worker is stopping."""
     if stopping():
         return False
     async with runtime.system_transaction() as tx:
@@ -58,7 +58,7 @@ async def advance_next(runtime: Runtime, stopping: Callable[[], bool] = _goes_on
         metrics.leases_ended(LeaseEnd.CLAIM_LOST)
         log.warning("import_claim_lost", import_id=str(claim.id))
     except (Stopping, asyncio.CancelledError):
-        # Told to stop: another worker may take it at once, and this was no failure of the file.
+        # The worker is stopping: another one may claim the import at once. The file has not failed.
         await asyncio.shield(_hand_over(runtime, claim, failed=False))
         raise
     except Exception:
@@ -71,13 +71,13 @@ async def _step(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], boo
     match claim.state:
         case ImportState.UPLOADED | ImportState.READING:
             if claim.attempts > MAX_ATTEMPTS:
-                words = f"Reading it was begun {MAX_ATTEMPTS} times and never came to an end."
+                words = f"Reading was started {MAX_ATTEMPTS} times and never finished."
                 await refuse(runtime, claim, "import_given_up", words)
             else:
                 await read_import(runtime, claim, stopping)
         case ImportState.COMMITTING:
             if claim.attempts > MAX_ATTEMPTS:
-                words = f"It was begun {MAX_ATTEMPTS} times and never came to an end."
+                words = f"The commit was started {MAX_ATTEMPTS} times and never finished."
                 await commit.give_back(runtime, claim, "import_given_up", words)
             else:
                 await commit.commit(runtime, claim, stopping)
@@ -92,7 +92,7 @@ async def _step(runtime: Runtime, claim: ImportClaim, stopping: Callable[[], boo
 
 
 async def _drop(runtime: Runtime, claim: ImportClaim, new: ImportState) -> None:
-    """Its time is over; what it staged is deleted in the next step."""
+    """Ends an import whose time is over; the next step deletes its staged rows."""
     now = runtime.now()
     async with runtime.transaction(claim) as tx:
         await release(runtime, tx, claim, {"state": new, "due_at": now})
@@ -100,7 +100,7 @@ async def _drop(runtime: Runtime, claim: ImportClaim, new: ImportState) -> None:
 
 
 async def _purge(runtime: Runtime, claim: ImportClaim) -> None:
-    """Deletes rows, hashes and pieces bit by bit; the import itself stays, to say what became of it."""
+    """Deletes rows, hashes and pieces in steps; the import itself stays as a record."""
     while True:
         async with runtime.transaction(claim) as tx:
             until = runtime.now() + runtime.settings.lease
@@ -124,5 +124,5 @@ async def _hand_over(runtime: Runtime, claim: ImportClaim, *, failed: bool) -> N
         async with runtime.transaction(claim) as tx:
             await imports.hand_over(tx, claim, values)
     except (SQLAlchemyError, OSError):
-        # The end of the lease does the same.
+        # The claim ends with its lease.
         log.warning("import_not_handed_over", import_id=str(claim.id))

@@ -1,4 +1,4 @@
-"""Keeps what waits for webhook endpoints within bounds: how much waits, and for how long."""
+"""Keeps the backlogs of webhook endpoints within bounds of size and age."""
 
 from typing import Final
 
@@ -14,13 +14,13 @@ from app.services.access import quotas
 log = logger("webhooks")
 
 CHUNK: Final = 5000
-"""Deliveries that are given up in one transaction."""
+"""Deliveries given up in one transaction."""
 CHUNKS: Final = 100
 
 
 async def look_after(runtime: Runtime) -> int:
-    """Marks endpoints for which too much waits, and gives up deliveries that have waited for the whole length
-    of the ladder without a turn. Returns how many it gave up."""
+    """Marks endpoints with a full backlog, and gives up deliveries that have waited as long as the whole
+    ladder lasts without an attempt. Returns how many it gave up."""
     async with runtime.system_transaction() as tx:
         partners = await backlogs.partners_waiting(tx)
     for partner_id in partners:
@@ -29,15 +29,15 @@ async def look_after(runtime: Runtime) -> int:
 
 
 async def _look(runtime: Runtime, principal: Principal) -> None:
-    """Marks the partner's endpoints. Each may have an equal part of the quota of waiting deliveries."""
+    """Marks the partner's endpoints. The quota of waiting deliveries is divided equally among them."""
     now = runtime.now()
     async with runtime.transaction(principal) as tx:
         whole = await quotas.limit_of(tx, Quota.WAITING_EVENTS)
         bound = max(1, whole // await quotas.limit_of(tx, Quota.WEBHOOK_ENDPOINTS))
         found = await backlogs.of_partner(tx)
         full = [row.endpoint_id for row in found if row.full_since is None and row.waiting >= bound]
-        # Half of the bound: otherwise an endpoint at its bound would be marked and unmarked with every
-        # delivery.
+        # Unmark at half of the bound: otherwise an endpoint at its bound would be marked and unmarked with
+        # every delivery.
         over = [row.endpoint_id for row in found if row.full_since and 2 * row.waiting < bound]
         await backlogs.mark(tx, full, now)
         await backlogs.mark(tx, over, None)

@@ -1,4 +1,4 @@
-"""The figures of `/metrics` that the database and Redis have, read at most every few seconds."""
+"""The figures of `/metrics` that come from the database and Redis, read at most every few seconds."""
 
 import asyncio
 import time
@@ -21,11 +21,11 @@ from app.kernel.transactions import SystemTx
 from app.runtime import Runtime
 
 KEPT_S: Final = 5.0
-"""Seconds in which a second look shows the first one's figures: several Prometheus cost one query."""
+"""Seconds for which figures are reused, so that several Prometheus servers cost one query."""
 PATIENCE_S: Final = 5.0
-"""Below Prometheus' usual time limit of ten seconds, with Redis after it."""
+"""Together with Redis' timeout this is below Prometheus' usual scrape timeout of ten seconds."""
 BREAKERS_READ: Final = 200
-"""Connections whose breaker is asked for."""
+"""The most connections whose breaker is read."""
 
 STATES: Final[dict[str, frozenset[str]]] = {
     "batch": frozenset(OPEN_BATCH),
@@ -33,7 +33,7 @@ STATES: Final[dict[str, frozenset[str]]] = {
     "delivery": frozenset(OPEN_DELIVERY),
     "import": frozenset(MOVING),
 }
-"""All kinds and states that are shown: with 0 where nothing is, so that an alarm sees the end of it."""
+"""All kinds and states that are shown, with 0 where nothing waits, so that alerts resolve."""
 
 
 @dataclass

@@ -11,14 +11,14 @@ from app.runtime import Runtime
 class Health:
     database: bool
     schema: str
-    """`current`; of a later release, which this one runs on; or what to do."""
+    """The schema in words: `current`, that of a later release that this one can run on, or what to do."""
     redis: bool
     worker: str
     schema_serves: bool = False
 
     @property
     def takes_orders(self) -> bool:
-        """Orders are written to the database alone: Redis and workers may be away meanwhile."""
+        """Orders are written to the database alone, so Redis and workers may be down."""
         return self.database and self.schema_serves
 
     @property
@@ -27,12 +27,12 @@ class Health:
 
 
 async def look(runtime: Runtime) -> Health:
-    """At everything: database, schema, Redis and workers."""
+    """Checks everything: database, schema, Redis and workers."""
     return await _look(runtime, redis=await runtime.queue.ping())
 
 
 async def look_at_database(runtime: Runtime) -> Health:
-    """At what this process needs to take orders; Redis is not asked and counts as away."""
+    """Checks only what this process needs to take orders. Redis is not asked and counts as down."""
     return await _look(runtime, redis=False)
 
 
@@ -60,7 +60,7 @@ async def _look(runtime: Runtime, *, redis: bool) -> Health:
 
 
 async def _without_tables(runtime: Runtime, redis: bool) -> Health:
-    """A database that nobody has migrated yet has no table to ask, and is there all the same."""
+    """Health of a database that has no tables yet, because nothing has been migrated."""
     version, newest = await runtime.schema_version(), schema.newest()
     if version is None or version == newest or _is_later(version, newest):
         return Health(database=False, schema="unknown", redis=redis, worker="unknown")
@@ -68,7 +68,7 @@ async def _without_tables(runtime: Runtime, redis: bool) -> Health:
 
 
 def _is_later(version: str, newest: str) -> bool:
-    """Revisions are numbered. A later release only adds, so that this one may go on until it is replaced."""
+    """Revisions are numbered. A later release only adds, so this one may run on it until it is replaced."""
     return version.isdigit() and version > newest
 
 
@@ -76,5 +76,5 @@ def _words(version: str, newest: str) -> str:
     if version == newest:
         return "current"
     if _is_later(version, newest):
-        return f"at {version}, of a later release; this one knows {newest} and runs on it"
+        return f"at {version}, of a later release; this one knows {newest} and can run on it"
     return f"at {version}, needs {newest}: run `registrar migrate`"

@@ -1,6 +1,6 @@
-"""Limits at this moment: the connections' budgets and breakers, and what waits for them.
+"""Current limits: the connections' budgets and breakers, and the work that waits for them.
 
-For people who ask why nothing moves. One look at the database, one at the budgets; changes nothing.
+For people who ask why nothing moves. Reads the database once and the budgets once; changes nothing.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from app.runtime import Runtime
 from app.services.access import quotas
 
 SHOWN_CUSTOMERS = 50
-"""Those with the most waiting devices."""
+"""The most connections listed: those with the most waiting devices."""
 SHOWN_CONNECTIONS = MAX_PAGE_SIZE
 
 
@@ -30,9 +30,9 @@ class ConnectionLimits:
     budget: Budget
     breaker: Breaker
     blocked_until: datetime | None
-    """Nothing is called before: Retry-After, an open breaker, or a trouble that someone has to fix."""
+    """No call is made before then: Retry-After, an open breaker, or a trouble that someone has to fix."""
     work: OpenOfConnection | None
-    """Its open batches, counted; None: it has none."""
+    """Counts of its open batches; None if it has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
-"""Removing a customer, a connection or a partner with everything that belongs to it.
+"""Removes a customer, a connection or a partner with everything that belongs to it.
 
-First it looks at what would go, and at what must be finished before: an outcome that is not known yet must
-not be lost. Then it looks again and sets a mark in the same transaction. Once that has committed, PostgreSQL
+First it checks what would be deleted, and what must be finished before: an outcome that is not yet known must
+not be lost. Then it checks again and sets a mark in the same transaction. From that commit on, PostgreSQL
 refuses new orders, imports and the like for the marked subject; the keys of a marked partner are revoked in
-the same transaction. Then the rows go, in transactions of bounded size. A removal may stop at any moment and
-be called again.
+the same transaction. Then the rows are deleted, in transactions of bounded size. A removal may be interrupted
+at any moment and called again.
 """
 
 import time
@@ -27,7 +27,7 @@ from app.runtime import Runtime
 log = logger("removal")
 
 MOST_NAMED: Final = 100
-"""Examples shown of what is in the way; all of it is counted."""
+"""The most obstacles named; all are counted."""
 ORDERS_AT_A_TIME: Final = 20
 ATTEMPTS: Final = 10
 UNKNOWN: Final = {
@@ -39,26 +39,26 @@ UNKNOWN: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Something that has to be finished first."""
+    """An order or import that has to be finished first."""
 
     kind: str
     """order or import."""
     id: UUID
     name: str
     words: str
-    """What is not finished about it, and what to do."""
+    """What is not finished, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What was found, and what became of it."""
+    """What was found, and the result."""
 
     name: str
     counts: Mapping[str, int]
-    """Rows by table that are there when the call begins, counted up to COUNTED_TO."""
+    """Rows by table when the call begins, counted up to COUNTED_TO."""
     obstacles: Sequence[Obstacle] = field(default=())
     finished: bool = False
-    """Everything is gone. False after a look, and where the time was up: call again."""
+    """Everything is deleted. False after `look`, and if time ran out: call again."""
 
 
 class _TimeIsUp(Exception):
@@ -75,7 +75,7 @@ async def _look(tx: PartnerTx, subject: Subject, *, hold: bool) -> Removal:
     row = await removal.find(tx, subject, hold=hold)
     if row is None:
         raise NotFound(UNKNOWN[subject.kind], f"There is no {subject.kind.value} {subject.id}.")
-    obstacles = [_of_order(found) for found in await removal.unfinished_orders(tx, subject)]
+    obstacles = [_order_obstacle(found) for found in await removal.unfinished_orders(tx, subject)]
     obstacles += [
         Obstacle(
             "import",
@@ -88,7 +88,7 @@ async def _look(tx: PartnerTx, subject: Subject, *, hold: bool) -> Removal:
     return Removal(row.name, await removal.counts(tx, subject), obstacles)
 
 
-def _of_order(row: UnfinishedOrder) -> Obstacle:
+def _order_obstacle(row: UnfinishedOrder) -> Obstacle:
     devices, unknown = row.devices or 0, row.unknown or 0
     words = f"{devices} device(s) have no outcome yet, in {row.batches} open batch(es)"
     if unknown and not row.batches:
@@ -107,19 +107,19 @@ async def remove(
     seconds: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Removal:
-    """Deletes the subject. Without `everything` only if it has no orders and no customers.
+    """Deletes the subject. Without `everything`, only if it has no orders and no customers.
 
-    Stops after so many `seconds`, and is then not finished. Raises NotFound, or Conflict with what blocks it.
+    Stops after so many `seconds`, and is then not finished. Raises NotFound, or Conflict with the obstacles.
     """
     ends = None if seconds is None else clock() + seconds
     found = await _begin(runtime, principal, subject, everything=everything)
 
-    def go_on() -> None:
+    def check_time() -> None:
         if ends is not None and clock() > ends:
             raise _TimeIsUp
 
     try:
-        await _take_away(runtime, principal, subject, go_on)
+        await _delete_all(runtime, principal, subject, check_time)
     except _TimeIsUp:
         return found
     log.info("removal_finished", kind=subject.kind.value, id=str(subject.id), rows=sum(found.counts.values()))
@@ -128,7 +128,7 @@ async def remove(
 
 async def _begin(runtime: Runtime, principal: Principal, subject: Subject, *, everything: bool) -> Removal:
     now = runtime.now()
-    # A look without the lock first: as long as anything is under way, workers do not wait for a removal.
+    # Check without the lock first: while work is under way, a removal must not make workers wait.
     if (found := await look(runtime, principal, subject)).obstacles:
         raise _refusal(subject, found)
     async with runtime.transaction(principal) as tx:
@@ -160,12 +160,12 @@ def _refusal(subject: Subject, found: Removal) -> Conflict:
     return Conflict("removal_blocked", words, errors)
 
 
-async def _take_away(
-    runtime: Runtime, principal: Principal, subject: Subject, go_on: Callable[[], None]
+async def _delete_all(
+    runtime: Runtime, principal: Principal, subject: Subject, check_time: Callable[[], None]
 ) -> None:
     async def until_none(some: Callable[[PartnerTx], Awaitable[int]]) -> None:
         while True:
-            go_on()
+            check_time()
             if not await _in_one(runtime, principal, some):
                 return
 
@@ -186,11 +186,11 @@ async def _take_away(
     else:
         await until_none(lambda tx: removal.some_of_customers(tx, subject))
     await until_none(lambda tx: removal.some_customers(tx, subject))
-    await _in_one(runtime, principal, partial(_the_rest, subject))
+    await _in_one(runtime, principal, partial(_delete_rest, subject))
 
 
 async def _in_one(runtime: Runtime, principal: Principal, work: Callable[[PartnerTx], Awaitable[int]]) -> int:
-    """One transaction. Others may be at work on the same rows: after a deadlock it is tried again."""
+    """Runs `work` in one transaction, again after a deadlock: others may be changing the same rows."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             async with runtime.transaction(principal) as tx:
@@ -202,7 +202,7 @@ async def _in_one(runtime: Runtime, principal: Principal, work: Callable[[Partne
     raise AssertionError("the last attempt returns or raises")
 
 
-async def _the_rest(subject: Subject, tx: PartnerTx) -> int:
+async def _delete_rest(subject: Subject, tx: PartnerTx) -> int:
     if subject.kind is Kind.PARTNER:
         await removal.partner(tx)
         return 0
@@ -213,7 +213,7 @@ async def _the_rest(subject: Subject, tx: PartnerTx) -> int:
 
 
 async def _some_of_order(order_id: UUID, tx: PartnerTx) -> int:
-    """The order goes last, once nothing hangs on it any more that would take long."""
+    """Deletes the order last, when little is left that is deleted with it."""
     gone = await removal.some_registrations(tx, order_id)
     if not gone:
         gone = await removal.some_events(tx, order_id)

@@ -1,4 +1,4 @@
-"""Forgets what has ended long ago: imports, and API keys that nothing names. In small transactions."""
+"""Deletes old rows in small transactions: finished imports, and API keys that nothing refers to."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -9,16 +9,16 @@ from app.kernel.transactions import SystemTx
 from app.runtime import Runtime
 
 CHUNK = 500
-"""Imports or keys of one transaction."""
+"""Imports or keys in one transaction."""
 CHUNKS = 200
-"""The most of one round: more than ends between two rounds."""
+"""The most chunks in one round: more than ends between two rounds."""
 
 
 async def forget_in_chunks(
     runtime: Runtime, purge: Callable[[SystemTx, int], Awaitable[int]], *, chunk: int, chunks: int
 ) -> int:
-    """Deletes up to `chunk` rows in each transaction, as the system; returns how many. What is left of a long
-    backlog goes in the next rounds."""
+    """Deletes up to `chunk` rows in each transaction, as the system; returns how many. The next rounds delete
+    what is left of a long backlog."""
     forgotten = 0
     for _ in range(chunks):
         async with runtime.system_transaction() as tx:
@@ -59,5 +59,5 @@ async def _forget_some_keys(
 
 
 def _ended_before(runtime: Runtime, days: float) -> datetime:
-    """Never later than the answers to Idempotency-Keys are forgotten: a repetition shows what there is."""
+    """Not before answers to Idempotency-Keys are deleted, because a repeated request shows the row."""
     return runtime.now() - max(timedelta(days=days), timedelta(hours=runtime.settings.idempotency_hours))

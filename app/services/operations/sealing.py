@@ -1,8 +1,8 @@
 """Reseals every stored secret with the first secret key, bound to its row.
 
 Needed once for an installation made before values were bound to rows, and after each change of
-REGISTRAR_SECRET_KEYS. It may be stopped at any moment and run again: what is done is skipped. It holds no
-lock between two steps, and leaves alone a value that a process has written meanwhile.
+REGISTRAR_SECRET_KEYS. It may be interrupted at any moment and run again: finished values are skipped. It
+holds no lock between steps, and does not overwrite a value that another process has changed meanwhile.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +18,9 @@ from app.services.connections.access import client_secret_place, refresh_token_p
 from app.services.webhooks.endpoint_secrets import present_place, previous_place
 
 AT_A_TIME: Final = 200
-"""Values of one transaction."""
+"""Values in one transaction."""
 MAX_NAMED: Final = 100
-"""Rows with a closed value that are named; all are counted."""
+"""The most rows named whose value does not open; all are counted."""
 
 PLACES: Final[Mapping[tuple[str, str], Callable[..., Place]]] = {
     ("connections", "client_secret"): client_secret_place,
@@ -33,24 +33,24 @@ PLACES: Final[Mapping[tuple[str, str], Callable[..., Place]]] = {
 
 @dataclass
 class Resealed:
-    """What was found in one column."""
+    """The result for one column."""
 
     table: str
     column: str
     values: int = 0
     current: int = 0
-    """Bound to their row and sealed with the first key already."""
+    """Already bound to their row and sealed with the first key."""
     resealed: int = 0
-    """Or, in a dry run, values that would be resealed."""
+    """Values that were resealed, or in a dry run would be resealed."""
     closed: int = 0
-    """Values that do not open with the present keys, or not in this row."""
+    """Values that do not open with the current keys, or not in this row."""
     closed_rows: list[tuple[str, str]] = field(default_factory=list)
-    """The row and why, of the first of them."""
+    """Row and reason, for the first of them."""
 
 
 async def reseal(runtime: Runtime, *, dry_run: bool) -> Sequence[Resealed]:
-    """Reseals every value that opens. One that does not is left as it is and reported: somebody has to set it
-    again."""
+    """Reseals every value that opens. One that does not is left as it is and reported: somebody has to enter
+    it again."""
     if not dry_run:
         async with runtime.system_transaction() as tx:
             await sealing.begin_binding(tx, runtime.now())
@@ -65,17 +65,19 @@ async def _reseal_column(runtime: Runtime, column: SealedColumn, *, dry_run: boo
         async with runtime.system_transaction() as tx:
             rows = await sealing.values_after(tx, column, after, AT_A_TIME)
             for row in rows:
-                anew = _sealed_anew(runtime, column, row, found)
-                if anew is None:
+                resealed_value = _resealed_value(runtime, column, row, found)
+                if resealed_value is None:
                     continue
-                if dry_run or await sealing.replace(tx, column, row, anew):
+                if dry_run or await sealing.replace(tx, column, row, resealed_value):
                     found.resealed += 1
         if len(rows) < AT_A_TIME:
             return found
         after = rows[-1]
 
 
-def _sealed_anew(runtime: Runtime, column: SealedColumn, row: SealedValue, found: Resealed) -> bytes | None:
+def _resealed_value(
+    runtime: Runtime, column: SealedColumn, row: SealedValue, found: Resealed
+) -> bytes | None:
     found.values += 1
     place = PLACES[column.table, column.column](row.partner_id, row.key)
     try:

@@ -1,7 +1,7 @@
-"""The whole installation as one partner sees it: what runs, what waits, and what needs a person.
+"""Status of the whole installation for one partner: what runs, what waits, and what needs action.
 
-For people who want to know at one glance whether all is well. One look at the database, one at Redis and
-the budgets; changes nothing.
+For people who want to see at a glance whether all is well. Reads the database once, Redis and the budgets
+once; changes nothing.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ from app.services.operations import limits
 from app.services.operations.limits import ConnectionLimits
 
 MOST_DELIVERIES = 10_000
-"""Waiting deliveries are counted up to this."""
+"""Waiting deliveries are counted up to this number."""
 
 
 class Level(StrEnum):
     OK = "ok"
-    ATTENTION = "attention"  # everything runs; something needs a person
-    DOWN = "down"  # something that everything needs does not run
+    ATTENTION = "attention"  # everything runs; something needs action
+    DOWN = "down"  # something that everything needs is down
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +51,16 @@ class Status:
     waiting_for: Sequence[Waiting]
     connections: Sequence[ConnectionLimits]
     endpoints: Sequence[FailingEndpoint]
-    """Those that fail or are disabled."""
+    """Endpoints that fail or are disabled."""
     deliveries: WaitingDeliveries
     imports: WaitingImports
     stuck: Sequence[StuckWork]
     quotas: Sequence[Use]
-    """Those that are nearly or wholly used up."""
+    """Quotas that are nearly or fully used up."""
 
     @property
     def schema_serves(self) -> bool:
-        """A database of a later release serves as well: it only adds."""
+        """The schema of a later release serves as well: it only adds."""
         later = self.schema_at.isdigit() and self.schema_at > self.schema_wanted
         return self.schema_at == self.schema_wanted or later
 

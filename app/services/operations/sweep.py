@@ -1,7 +1,8 @@
-"""The sweep: finds work whose wake-up was lost, ages what ages, forgets what may be forgotten.
+"""The sweep and the tidying: find work whose wake-up was lost, end dead claims, delete old rows.
 
-It is what makes Redis dispensable, and clocks that were wrong, and workers that were killed. It changes
-no outcome itself; it only wakes those who do.
+They make up for a lost Redis, wrong clocks and killed workers. The sweep wakes lanes, ends claims of dead
+workers and corrects times in the future; tidying ages consent and deletes old keys, hashes, events, imports
+and secrets.
 """
 
 from datetime import timedelta
@@ -32,18 +33,18 @@ log = logger("sweep")
 
 HEARTBEAT_KEPT = timedelta(hours=1)
 ENDPOINT_KEPT = timedelta(hours=1)
-"""A deleted endpoint without deliveries: one that was being written when it was deleted still finds it."""
+"""How long a deleted endpoint without deliveries is kept, so that a delivery being written still finds it."""
 EVENT_CHUNK = 1000
-"""Events that go in one transaction, with a few deliveries and attempts each."""
+"""Events deleted in one transaction, with a few deliveries and attempts each."""
 EVENT_CHUNKS = 200
-"""The most of one round: more than arrives between two rounds."""
+"""The most chunks in one round: more than arrives between two rounds."""
 CLOCK_SLACK = timedelta(seconds=30)
-"""What was written so long after now was written by a clock that was wrong: that of a release that went by
-its own machine's, or the database server's before it was set back."""
+"""A time that is later than now by more than this was written by a wrong clock: by an older release that used
+its own machine's clock, or before the database server's clock was set back."""
 
 
 async def sweep(runtime: Runtime) -> dict[str, int]:
-    """One round. Returns what is waiting, for the log and the tests."""
+    """Runs one round. Returns the counts of waiting work, for the log and the tests."""
     await end_claims_of_the_dead(runtime)
     now, settings = runtime.now(), runtime.settings
     async with runtime.system_transaction() as tx:
@@ -77,10 +78,10 @@ async def sweep(runtime: Runtime) -> dict[str, int]:
 
 
 async def end_claims_of_the_dead(runtime: Runtime) -> int:
-    """Frees what silent workers have claimed, as the ends of the leases would later; how many claims.
+    """Ends the claims of silent workers before their leases end; returns how many.
 
-    A claim that was made or renewed not long ago counts as a heartbeat too. Of who has been silent for longer
-    than a lease, everything has ended by itself.
+    A recently made or renewed claim counts as a heartbeat too. If a worker has been silent for longer than a
+    lease, its claims have already ended.
     """
     now, settings, presence = runtime.now(), runtime.settings, runtime.presence
     if not presence.may_judge(now):
@@ -105,7 +106,7 @@ async def end_claims_of_the_dead(runtime: Runtime) -> int:
 
 
 async def tidy(runtime: Runtime) -> None:
-    """What need not happen every few seconds."""
+    """Does the housekeeping that need not happen every few seconds."""
     now, settings = runtime.now(), runtime.settings
     await consents.age(runtime)
     async with runtime.system_transaction() as tx:

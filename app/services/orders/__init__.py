@@ -1,1 +1,1 @@
-"""Orders: taken, shown, cancelled and retried."""
+"""Orders: accepted, listed, cancelled and retried."""

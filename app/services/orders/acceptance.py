@@ -1,4 +1,4 @@
-"""Accepting an order: checked and stored whole, or refused whole with the reason."""
+"""Accepts an order: checks it and stores it whole, or refuses it whole with the reason."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -37,7 +37,7 @@ from app.services.orders.orders import OrderView
 log = logger("acceptance")
 
 MAX_SHOWN_ERRORS = 100
-"""Rows named in a refusal; the rest is counted."""
+"""The most rows named in a refusal; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ class NewOrder:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What accepting the order does, or would do."""
+    """The effect of accepting the order."""
 
     plan: Plan
     holds: frozenset[HoldReason]
-    """Why the valid devices wait, and are not sent at once."""
+    """Why the valid devices wait instead of being sent at once."""
     mode: ConnectionMode
-    """Whether each batch is a file that a person uploads."""
+    """In portal mode, each batch is a file that a person uploads."""
 
     @property
     def counts(self) -> dict[RegistrationState, int]:
@@ -74,7 +74,7 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class _Basis:
-    """What an order is judged by, as it is when the order comes."""
+    """What an order is checked against, read when the order arrives."""
 
     customer: OrderableCustomer
     rules: OrderRules
@@ -110,15 +110,15 @@ async def accept(
 ) -> AsyncIterator[tuple[PartnerTx, Acceptance]]:
     """Checks and stores the order whole: rows, hashes, batches, first events, in one transaction.
 
-    The transaction commits when the block ends, so that the answer to an Idempotency-Key is stored with what
-    it tells of. Raises NotFound, Unprocessable (also `quota_exceeded`) or Conflict, and then has stored
-    nothing.
+    The transaction commits when the block ends, so that the answer to an Idempotency-Key is stored together
+    with the order. Raises NotFound, Unprocessable (also `quota_exceeded`) or Conflict; then nothing is
+    stored.
     """
     basis = await _basis(runtime, principal, new)
     try:
         async with _stored(runtime, principal, new, basis) as (tx, acceptance):
             yield tx, acceptance
-            # Last: the lock lasts until the commit, and the partner's other orders must not wait for it.
+            # Last, because the lock lasts until the commit and the partner's other orders wait for it.
             await quotas.require(tx, Quota.DEVICES, adding=len(new.devices))
     except IntegrityError as error:
         async with runtime.transaction(principal) as tx:
@@ -138,7 +138,7 @@ async def accept(
 
 
 class _Late(Exception):
-    """Rows have been stored as valid that are not: nothing of it may be committed."""
+    """Invalid rows have been stored as valid: roll back and plan again."""
 
     def __init__(self, late: Mapping[int, Finding]) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class _Late(Exception):
 async def _stored(
     runtime: Runtime, principal: Principal, new: NewOrder, basis: _Basis
 ) -> AsyncIterator[tuple[PartnerTx, Acceptance]]:
-    """The order, stored but not committed; planned again where rows turned out late to be invalid."""
+    """Stores the order without committing it; plans again if rows are found late to be invalid."""
     plan = basis.plan()
     while True:
         try:
@@ -163,14 +163,14 @@ async def _stored(
 
 
 CHUNK = 1000
-"""Rows checked in one piece, while those before them are being stored. Handing a piece to the database takes
-the event loop ten milliseconds: large orders are for the intake process, which answers nobody else."""
+"""Rows checked together while the previous ones are being stored. Passing them to the database occupies the
+event loop for ten milliseconds, so large orders go to the intake process, which has no other callers."""
 
 
 async def _planned(
     tx: PartnerTx, new: NewOrder, plan: Plan, order_id: UUID | None
 ) -> AsyncIterator[list[PlannedRow]]:
-    """The rows chunk by chunk. The next chunk is being checked, in a thread, while one is handed out."""
+    """Yields the rows chunk by chunk. A thread checks the next chunk while the caller stores one."""
     devices, patterns = new.devices, Patterns()
     following = asyncio.ensure_future(to_thread.run_sync(plan.check, devices[:CHUNK]))
     try:
@@ -214,7 +214,7 @@ def _refuse_if_asked(new: NewOrder, plan: Plan) -> None:
 
 
 def row_error(number: int, finding: Finding) -> FieldError:
-    """`number` counts the order's devices from 1; pointers count from 0."""
+    """`number` counts the order's devices from 1; JSON pointers count from 0."""
     pointer = f"/devices/{number - 1}" + (f"/{finding.field}" if finding.field else "")
     return FieldError(pointer, finding.code, finding.detail, row=number)
 
@@ -232,9 +232,9 @@ def _reference_taken(new: NewOrder, taken: TakenReference) -> Conflict:
 async def _store(
     runtime: Runtime, tx: PartnerTx, new: NewOrder, customer: OrderableCustomer, plan: Plan
 ) -> Acceptance:
-    """Raises _Late where the rows must be planned again."""
+    """Raises _Late if the rows must be planned again."""
     now = runtime.now()
-    # Consent is looked at again under a lock: nobody revokes between look and write.
+    # Consent is read again under a lock, so that it cannot be revoked before this order is stored.
     holds = of_new_work(await customers.consent_for_share(tx, new.customer_id))
     order = await birth.add(
         tx,

@@ -1,7 +1,7 @@
-"""The birth of an order: its row, its batches, its first events and wake-ups.
+"""Creates what every new order has: its row, its batches, its first events and wake-ups.
 
-How its devices reach the database differs: by arrays where they come by JSON (`order_writer`), in SQL where
-they are staged already (`imports.commit`). Everything else about a new order is said here.
+Devices reach the database in two ways: as arrays if they come by JSON (`order_writer`), in SQL if an import
+has staged them (`imports.commit`). Everything else about a new order is here.
 """
 
 from collections.abc import Collection, Iterable
@@ -39,7 +39,7 @@ async def add(
     created_by: UUID | None,
     now: datetime,
 ) -> Order:
-    """The order itself; batches and devices follow. Raises IntegrityError for a reference that is taken."""
+    """Adds the order; batches and devices follow. Raises IntegrityError if the reference is taken."""
     order = Order(
         id=new_row_id(),
         partner_id=tx.partner_id,
@@ -71,7 +71,7 @@ async def add_batches(
     holds: Collection[HoldReason],
     now: datetime,
 ) -> list[UUID]:
-    """`planned`: group tag and devices of each."""
+    """`planned`: group tag and number of devices of each batch."""
     owners = (order.id, order.customer_id, order.connection_id)
     new = [NewBatch(*owners, tag, devices, BatchState.QUEUED, due_at=now) for tag, devices in planned]
     return await batches.add(tx, new, now, holds=holds)
@@ -94,7 +94,7 @@ async def announce(
     holds: Collection[HoldReason],
     now: datetime,
 ) -> OrderView:
-    """Tells of the order once its devices are stored, and has workers begin when the transaction commits."""
+    """Publishes the order's first events once its devices are stored, and wakes workers at the commit."""
     counts = first_counts(valid=valid, invalid=invalid, holds=holds)
     gathered = await waiting.gather_orders(runtime, tx, [order.id])
     reasons = waiting.explain_rows(gathered, now)[order.id]

@@ -1,4 +1,4 @@
-"""Writing an order's rows as they are planned: batches when they open, rows and hashes chunk by chunk."""
+"""Writes an order's rows as they are planned: each batch when it begins, rows and hashes chunk by chunk."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from app.services.orders import birth
 
 @dataclass
 class OrderStorage:
-    """One order's rows on their way into one transaction. The order itself is there already."""
+    """Writes one order's rows in one transaction. The order itself has been stored already."""
 
     tx: PartnerTx
     order: Order
@@ -62,12 +62,12 @@ class OrderStorage:
         await bulk.add_hashes(self.tx, hashed)
 
     async def close(self, plan: Plan) -> None:
-        """After the last row: the batches learn how many devices they have."""
+        """Writes the number of devices of each batch, after the last row."""
         sizes = [batch.devices for batch in plan.batches]
         await batches.set_sizes(self.tx, self._batch_ids, sizes)
 
     async def _open_batches(self, plan: Plan) -> None:
-        """Those that the plan has opened since. A row is not stored before its batch."""
+        """Stores the batches that the plan has added. A row is not stored before its batch."""
         opened = [(batch.group_tag, batch.devices) for batch in plan.batches[len(self._batch_ids) :]]
         if opened:
             self._batch_ids += await birth.add_batches(
@@ -76,5 +76,5 @@ class OrderStorage:
 
 
 def _error(device: CheckedDevice) -> Finding:
-    """Why it is not sent: the first error."""
+    """The reason why the device is not sent: its first error."""
     return next(finding for finding in device.findings if finding.is_error)

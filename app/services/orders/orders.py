@@ -1,4 +1,4 @@
-"""Orders: looking at them, cancelling what is not sent, trying what failed again."""
+"""Orders: read them, cancel what is not sent, retry what failed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from app.services.events import waiting
 from app.services.events.publishing import order_news, publish
 
 RETRY_CHUNK = 1000
-"""Rows that `retry_failed` looks at a time."""
+"""Rows that `retry_failed` reads at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ async def list_page(
 
 
 async def cancel(runtime: Runtime, principal: Principal, order_id: UUID) -> OrderView:
-    """Cancels what has not been sent; what is on its way goes on. Raises Conflict if nothing is left."""
+    """Cancels what has not been sent; the rest continues. Raises Conflict if nothing is left to cancel."""
     now = runtime.now()
     async with runtime.transaction(principal) as tx:
         if await orders.lock(tx, order_id) is None:
@@ -115,7 +115,7 @@ class Retry:
     view: OrderView
     retried: int
     without_hash: int
-    """Rows that were sent by hash whose hash has been deleted meanwhile: they need a new order."""
+    """Rows that were sent by hash and whose hash has since been deleted: they need a new order."""
 
 
 async def retry_failed(
@@ -130,7 +130,7 @@ async def retry_failed(
         found = await orders.get(tx, order_id)
         if found is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
-        # The consent before the order, as a change of consent takes them: or each would wait for the other.
+        # Locks the consent before the order, as changes of consent do, to avoid deadlocks.
         holds = of_new_work(await customers.consent_for_share(tx, found.customer_id))
         order = await orders.lock(tx, order_id)
         if order is None:
@@ -146,7 +146,7 @@ def _nothing_to_retry(choice: Choice, without_hash: int) -> str:
     if without_hash:
         return "The hashes of the failed rows have been deleted: send them in a new order."
     if choice != EVERY_ROW:
-        return "None of the chosen rows has failed, or their batches are not over."
+        return "None of the chosen rows has failed in a finished batch."
     return "The order has no row that failed and whose batch is over."
 
 
@@ -158,10 +158,10 @@ async def _requeue(
     now: datetime,
     holds: frozenset[HoldReason],
 ) -> tuple[int, int]:
-    """Into new batches, tag by tag. How many rows, and how many have no hash any more and stay.
+    """Moves the rows into new batches, tag by tag. Returns how many, and how many stay without a hash.
 
-    No more of them are held at once than a batch and a chunk have, so that the largest import's order, failed
-    as a whole, needs no more memory than a small one.
+    Holds only a batch and a chunk of them at once, so that a failed order of the largest import needs no more
+    memory than a small one.
     """
     cutting = Cutting(batch_size(runtime.settings, runtime.platforms[order.platform]))
     retried = without_hash = made = 0

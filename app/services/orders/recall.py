@@ -1,4 +1,4 @@
-"""An order's first answer once more, where it was too large to be stored with its Idempotency-Key."""
+"""Rebuilds the first answer to an order that was too large to be stored with its Idempotency-Key."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from app.services.orders.orders import OrderView
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """The order with what its first answer told of, as both are now."""
+    """The order with everything that its first answer had, in its current state."""
 
     view: OrderView
     batches: Sequence[CutBatch]
@@ -23,7 +23,7 @@ class Recalled:
 
 
 async def order(runtime: Runtime, principal: Principal, order_id: UUID, *, noted: int) -> Recalled:
-    """With its first `noted` rows that have findings. Raises NotFound."""
+    """Returns the order and its first `noted` rows with findings. Raises NotFound."""
     view = await orders.get(runtime, principal, order_id)
     async with runtime.reading(principal) as tx:
         return Recalled(

@@ -1,4 +1,4 @@
-"""Looking at registrations and batches. Nothing here changes anything."""
+"""Reads registrations and batches. Changes nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

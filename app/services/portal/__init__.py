@@ -1,1 +1,1 @@
-"""Portal mode: files for a person, and the outcomes that a person records."""
+"""Portal mode: files that people upload, and the outcomes that they record."""

@@ -1,7 +1,6 @@
-"""Outcomes that a person enters for single devices of a portal order: which device, and what the words mean.
+"""Outcomes that a person enters for single devices of a portal order: finds the device and the meaning.
 
-Stands alone because it is the same for a device that is recorded and for one that is corrected, and asks
-nothing of the database.
+A module of its own, because recording and correcting share it, and it needs no database.
 """
 
 from collections import defaultdict
@@ -21,24 +20,24 @@ SPOKEN = {
     _S.CONFLICT: Meaning(_S.CONFLICT, "assigned_to_other_tenant"),
     _S.FAILED: Meaning(_S.FAILED, "refused_at_portal"),
 }
-"""What a person's word means where no code of Microsoft's is given."""
+"""What an outcome means if it is entered without a code of Microsoft's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a person says of one device, named by whatever is at hand."""
+    """The outcome entered for one device, which is named by any of its identifiers."""
 
     outcome: RegistrationState
     row: int | None = None
-    """The row of the order, from 1."""
+    """The device's row in the order, from 1."""
     file_row: int | None = None
-    """The row of the uploaded file, from 1 without the header."""
+    """The device's row in the uploaded file, from 1 without the header."""
     registration_id: UUID | None = None
     line_ref: str | None = None
     serial_number: str | None = None
     product_key: str | None = None
     code: str | None = None
-    """Microsoft's number or name."""
+    """Microsoft's number or name of the error."""
     detail: str | None = None
 
 
@@ -49,14 +48,14 @@ _NAMED_BY: Final = {
     "serial_number": "serial_number",
     "product_key": "product_key",
 }
-"""By what an entry may name a device, and what that is in a batch's row."""
+"""Fields by which an entry may name a device, and the attributes of a batch's row that they match."""
 
 
 class Index:
-    """The batch's rows by everything a person may name one by."""
+    """The batch's rows by everything that may name one."""
 
     def __init__(self, rows: Sequence[SendableRow], *, whole: bool) -> None:
-        """`whole`: every device of the uploaded file is among `rows`, so that a row of it means something."""
+        """`whole`: every device of the uploaded file is among `rows`, so that row numbers of it are valid."""
         self._by: dict[tuple[str, object], set[int]] = defaultdict(set)
         self._rows = rows
         for place, row in enumerate(rows):
@@ -67,7 +66,7 @@ class Index:
                 self._by["file_row", place + 1].add(place)
 
     def find(self, entry: Entry) -> list[SendableRow]:
-        """The rows that everything in the entry fits."""
+        """Returns the rows that match every identifier in the entry."""
         names = (*_NAMED_BY, "file_row")
         given = [(name, value) for name in names if (value := getattr(entry, name)) is not None]
         found = [self._by.get(key, set()) for key in given]
@@ -75,7 +74,7 @@ class Index:
 
 
 def answer_of(entry: Entry) -> UpstreamRow | None:
-    """Microsoft's words as the person passes them on, if there are any."""
+    """Microsoft's answer as the entry quotes it, if it does."""
     if not entry.code:
         return None
     number = entry.code if entry.code.isdecimal() else None
@@ -83,9 +82,9 @@ def answer_of(entry: Entry) -> UpstreamRow | None:
 
 
 def meaning_of(entry: Entry) -> Meaning | None:
-    """What the person says; None where Microsoft's code means something else.
+    """The meaning of the entry; None if Microsoft's code contradicts the outcome.
 
-    `failed` with Microsoft's code leaves it to the code what it was; another word has to fit it.
+    With the outcome `failed`, the code decides the meaning; any other outcome must agree with it.
     """
     answer = answer_of(entry)
     if answer is None:

@@ -1,7 +1,7 @@
-"""The files of portal orders: what goes into one, what cannot, and which ones an order has.
+"""The files of portal orders: their content, what cannot be in them, and the list of an order's files.
 
-One file for each batch, because a portal's list has a name and that is the group tag. Nothing here changes
-anything: a file is made when it is asked for, from the rows as they are, and comes out the same each time.
+One file for each batch, because a portal's list has a name, which is the group tag. Nothing here changes
+anything: a file is made on request from the current rows, and is the same each time.
 """
 
 from collections.abc import Sequence
@@ -38,14 +38,14 @@ class PortalFile:
     batch: BatchSummary
     name: str
     ready: bool
-    """Whether it can be fetched and uploaded."""
+    """Whether it can be downloaded and uploaded."""
     steps: Sequence[str]
 
 
 async def list_of_order(
     runtime: Runtime, principal: Principal, order_id: UUID, page: PageRequest
 ) -> Page[PortalFile]:
-    """Oldest first. Raises NotFound, and Unprocessable for an order that Registrar sends by itself."""
+    """The order's files, oldest first. Raises NotFound, and Unprocessable if Registrar sends the order."""
     async with runtime.reading(principal) as tx:
         order = await orders.get(tx, order_id)
         if order is None:
@@ -61,7 +61,7 @@ async def list_of_order(
 
 
 def format_of(runtime: Runtime, record: Order | Connection) -> FileFormat:
-    """For an order or a connection. Raises Unprocessable where Registrar does the work."""
+    """The file format of an order or a connection. Raises Unprocessable if it is not in portal mode."""
     format = runtime.platforms[record.platform].file
     if record.mode is ConnectionMode.API or format is None:
         raise Unprocessable("not_a_portal_order")
@@ -81,7 +81,7 @@ def _file(format: FileFormat, batch: BatchSummary, name: str, customer: str) -> 
 
 
 def _names(format: FileFormat, reference: str, found: Sequence[BatchSummary]) -> dict[UUID, str]:
-    """Each batch's file name. Names that would meet are counted, also where a system ignores capitals."""
+    """Each batch's file name. Equal names get numbers, also if they differ only in case."""
     taken: dict[str, int] = {}
     names = {}
     for row in found:
@@ -92,9 +92,9 @@ def _names(format: FileFormat, reference: str, found: Sequence[BatchSummary]) ->
 
 
 async def file_of(runtime: Runtime, caller: Caller, batch_id: UUID) -> tuple[str, bytes]:
-    """The file's name and its exact bytes. Raises NotFound, Unprocessable or Conflict, with words.
+    """Returns the file's name and exact bytes. Raises NotFound, Unprocessable or Conflict.
 
-    A portal needs the hashes, so a file with any is made only for callers who may read them; others get
+    A portal needs the hashes, so a file with hashes is made only for callers who may read them; others get
     Forbidden.
     """
     async with runtime.reading(caller) as tx:
@@ -116,7 +116,7 @@ async def file_of(runtime: Runtime, caller: Caller, batch_id: UUID) -> tuple[str
     if len(rows) != batch.device_count or any(_has_lost_its_hash(row) for row in rows):
         raise Conflict(
             "invalid_state",
-            "The file cannot be made again: devices of it have their outcome, and their hashes are deleted.",
+            "The file cannot be made again: some of its devices have outcomes, so their hashes are deleted.",
         )
     with_serial = runtime.settings.send_serial_with_hash
     content = await to_thread.run_sync(
@@ -143,7 +143,7 @@ def _has_lost_its_hash(row: SendableRow) -> bool:
 def _content(format: FileFormat, rows: Sequence[SendableRow], group_tag: str, *, with_serial: bool) -> bytes:
     cells = [format.cells(row.outgoing(with_serial=with_serial), group_tag) for row in rows]
     for row, values in zip(rows, cells, strict=True):
-        # Checked when the order was taken; a setting may have changed since.
+        # Checked when the order was accepted, but a setting may have changed since.
         if finding := format.objection(values):
             raise Conflict(finding.code, f"Row {row.row_number}, {finding.field}: {finding.detail}")
     return format.write(cells)

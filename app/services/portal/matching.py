@@ -1,4 +1,4 @@
-"""Matching of a line in a portal's list of results to a device of the batch. Pure, without a database."""
+"""Matches the lines of a portal's result list to the devices of a batch. Pure, without a database."""
 
 import io
 from collections import Counter, defaultdict
@@ -19,33 +19,33 @@ from app.intake.rows import Dialect, Row, UnreadableFile, read
 from app.services.portal.entries import SPOKEN
 
 RESULT_SPOOL = 64 * 1024 * 1024
-"""Bytes that a workbook of results may take when it is unpacked: 1,000 devices with hashes take 4 MB."""
+"""Bytes that an unpacked workbook of results may have: 1,000 devices with hashes take 4 MB."""
 MAX_RESULT_ROWS: Final = 10_000
-"""Lines of a result file that are read: ten times what any portal takes."""
+"""The most lines read from a result file: ten times what any portal accepts."""
 
 _NOTHING: Final = SentRow(None, None)
 
 Said = tuple[int, PortalAnswer]
-"""A line of the file, from 1, and what it says."""
+"""A line number of the file, from 1, and the line's answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultFile:
     said: Sequence[Said]
     unread: Sequence[str]
-    """Titles of columns that were not read."""
+    """Titles of unknown columns, which were not read."""
 
 
 @dataclass
 class Matches:
     found: list[tuple[int, SendableRow, Meaning, PortalAnswer]] = field(default_factory=list)
-    """Line, device and outcome."""
+    """Line, row, meaning and answer of each device found."""
     untouched: list[tuple[int, str]] = field(default_factory=list)
-    """Lines from which nothing follows, and why."""
+    """Lines that give no outcome, and why."""
 
 
 def read_result(content: bytes) -> ResultFile:
-    """Raises Unprocessable where the file tells no outcomes of anything."""
+    """Reads a result file. Raises Unprocessable if it has no outcomes."""
     try:
         dialect, found = read(io.BytesIO(content), max_spool=RESULT_SPOOL)
         rows = list(islice(found, MAX_RESULT_ROWS + 1))
@@ -73,11 +73,11 @@ def _read_rows(dialect: Dialect, rows: Sequence[Row]) -> ResultFile:
 
 
 def match(rows: Sequence[SendableRow], said: Sequence[Said], *, whole: bool) -> Matches:
-    """`rows`: the batch in the order of its file. `whole`: all of the file's devices are still in it."""
+    """Matches lines to `rows`, the batch in the order of its file. `whole`: it still has all its devices."""
     matches = Matches()
     named = Counter(key for row in rows for key in _keys_of(row))
     by_row = [entry for entry in said if entry[1].file_row is not None]
-    by_key = _once(named, [entry for entry in said if entry[1].file_row is None], matches)
+    by_key = _without_repetitions(named, [entry for entry in said if entry[1].file_row is None], matches)
     devices = (*_by_file_row(rows, by_row, matches, whole=whole), *_by_key(rows, named, by_key, matches))
     for line, row, answer in devices:
         meaning = meaning_of(answer)
@@ -95,13 +95,13 @@ def meaning_of(answer: PortalAnswer) -> Meaning | None:
 
 
 def _keys_of(row: SendableRow) -> set[SentRow]:
-    """All that a line may name it by."""
+    """All keys by which a line may name the device."""
     serial, product_key = row.serial_number, row.product_key
     return {SentRow(serial, product_key), SentRow(serial, None), SentRow(None, product_key)}
 
 
-def _once(named: Mapping[SentRow, int], said: Sequence[Said], matches: Matches) -> list[Said]:
-    """Devices that are named more often than the batch has them: once if the lines agree, else not at all."""
+def _without_repetitions(named: Mapping[SentRow, int], said: Sequence[Said], matches: Matches) -> list[Said]:
+    """Reduces devices named more often than the batch has them: once if the lines agree, otherwise never."""
     groups: dict[SentRow, list[Said]] = defaultdict(list)
     for entry in said:
         groups[_key(entry[1])].append(entry)
@@ -135,11 +135,11 @@ def _by_file_row(
         assert place is not None
         key = _key(answer)
         if not whole:
-            words = "Devices of this file are in a new file since: name the device by its serial number."
+            words = "Some devices of this file are now in a new file: name the device by its serial number."
         elif not 1 <= place <= len(rows):
             words = f"The file has {len(rows):,} rows; there is no row {place:,}."
         elif key != _NOTHING and key not in _keys_of(rows[place - 1]):
-            words = f"Row {place:,} of the file is another device than the one that is named here."
+            words = f"Row {place:,} of the file is another device, not the one named here."
         else:
             yield line, rows[place - 1], answer
             continue
@@ -149,7 +149,7 @@ def _by_file_row(
 def _by_key(
     rows: Sequence[SendableRow], named: Mapping[SentRow, int], said: Sequence[Said], matches: Matches
 ) -> Iterator[tuple[int, SendableRow, PortalAnswer]]:
-    # A line that names no device is never taken for one: it may be a line of totals.
+    # A line that names no device is never matched: it may be a line of totals.
     answers = [_comparable(answer) for _, answer in said if _key(answer) != _NOTHING]
     entries = [entry for entry in said if _key(entry[1]) != _NOTHING]
     of = {id(answer): entry for answer, entry in zip(answers, entries, strict=True)}
@@ -177,7 +177,7 @@ def _by_key(
 
 
 def _comparable(answer: PortalAnswer) -> UpstreamRow:
-    """With a word's outcome in the name's place, so that two words are told apart as two codes are."""
+    """The answer with an outcome's word in place of the error name, so that words are compared like codes."""
     if answer.said is None:
         return answer.answer
     return answer.answer._replace(name=answer.said.value)

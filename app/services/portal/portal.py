@@ -1,9 +1,9 @@
-"""Records of what people did at a portal: a file was uploaded, and the outcomes of its devices.
+"""Records what people did at a portal: that a file was uploaded, and the outcomes of its devices.
 
-A person takes a batch as a worker does, with a claim, so that locks, fencing, events and the fate of hashes
-are those of every other outcome (`outcomes.record`), and of two people at once one is told to look again.
-An outcome that is there is overwritten only by who says that it is to be corrected; what could not be matched
-stays open and is told.
+Recording claims a batch as a worker does, so that locks, fencing, events and the deletion of hashes are the
+same as for every other outcome (`outcomes.record`), and the second of two people is told to read the batch
+again. An existing outcome is replaced only if the caller says that it is a correction; what cannot be matched
+stays open and is reported.
 """
 
 from collections import Counter, defaultdict
@@ -44,7 +44,7 @@ log = logger("portal")
 
 @dataclass(frozen=True, slots=True)
 class Untouched:
-    """An entry, or a line of a file, from which nothing was recorded, and why."""
+    """An entry, or a line of a file, that was not recorded, and why."""
 
     place: int
     reason: str
@@ -53,19 +53,19 @@ class Untouched:
 @dataclass(frozen=True, slots=True)
 class Report:
     reference: str
-    """The order's, and below it the customer's name: so that a person sees what was written to."""
+    """The order's reference; with the customer's name it shows what the outcomes were written to."""
     customer_name: str
     recorded: int
     """Devices whose outcome was written."""
     corrected: int
-    """Devices among those that had another outcome before."""
+    """Those of them that had another outcome before."""
     again: int
-    """Devices among those with a temporary failure: they are in a new file."""
+    """Those of them with a temporary failure, which are now in a new file."""
     open: int
-    """Devices of the batch that have no outcome yet."""
+    """Devices of the batch that still have no outcome."""
     untouched: Sequence[Untouched]
     outcomes: Mapping[RegistrationState, int] = field(default_factory=dict)
-    """What was recorded, counted by outcome."""
+    """Recorded devices by outcome."""
     devices: Sequence["Recorded"] = ()
     unread: Sequence[str] = ()
     """Columns of the file that were not read."""
@@ -82,7 +82,7 @@ class Recorded:
 
 
 async def mark_uploaded(runtime: Runtime, caller: Caller, batch_id: UUID) -> None:
-    """The batch is with the portal now. Raises NotFound, Unprocessable, Conflict."""
+    """Records that the batch's file was uploaded. Raises NotFound, Unprocessable, Conflict."""
     now = runtime.now()
     async with runtime.transaction(caller) as tx:
         claim, format = await _claim(runtime, tx, batch_id)
@@ -96,10 +96,10 @@ async def mark_uploaded(runtime: Runtime, caller: Caller, batch_id: UUID) -> Non
 
 
 async def undo_upload(runtime: Runtime, caller: Caller, batch_id: UUID, refusal: str | None) -> None:
-    """The file is not with the portal after all, or the portal has refused it whole (`refusal`: its words).
+    """Undoes an upload that did not happen, or that the portal refused as a whole (`refusal`: its words).
 
-    Either says something of the upload and nothing of its devices: they wait for a person again. Raises
-    NotFound, Unprocessable, and Conflict where the file is not marked as uploaded or an outcome is there.
+    Neither says anything about the devices, so they wait for an upload again. Raises NotFound, Unprocessable,
+    and Conflict if the file is not marked as uploaded or a device has an outcome.
     """
     now, attempt_id = runtime.now(), new_row_id()
     async with runtime.transaction(caller) as tx:
@@ -109,7 +109,7 @@ async def undo_upload(runtime: Runtime, caller: Caller, batch_id: UUID, refusal:
         rows = await registrations.of_batch(tx, claim.id, with_hashes=False)
         batch = await batches.get(tx, claim.id)
         assert batch is not None  # it is claimed
-        # A device with a passing trouble has an outcome, too, and is in a new file since.
+        # A device with a temporary failure has an outcome too, and has moved to a new file.
         moved_on = len(rows) < batch.device_count
         if moved_on or any(state not in MOVING_WITH_BATCH for _, state in rows):
             raise Conflict("invalid_state", _HAS_OUTCOMES)
@@ -140,9 +140,9 @@ async def record_all(
     detail: str | None = None,
     correct: bool = False,
 ) -> Report:
-    """The same outcome for every device of the batch that has none yet; with `correct`, for every device.
+    """Records one outcome for every device of the batch without one; with `correct`, for every device.
 
-    Raises Unprocessable for a code of Microsoft's that does not mean the outcome.
+    Raises Unprocessable if Microsoft's code does not mean the outcome.
     """
     said = Entry(outcome, code=code, detail=detail)
     meaning = meaning_of(said)
@@ -151,7 +151,7 @@ async def record_all(
     answer = answer_of(said) or UpstreamRow(True, None, None)
     async with _recording(runtime, caller, batch_id, "outcome", correct=correct) as recording:
         if recording.claim.state is BatchState.QUEUED:
-            # It names no device, so nothing shows that it is the right batch; and it ends the hashes.
+            # No entry names a device that would prove the batch right, and recording deletes the hashes.
             raise Conflict("invalid_state", NOT_UPLOADED)
         for row in recording.rows if correct else recording.open.values():
             recording.add(0, row, replace(outcome_of(row, meaning, answer), error_detail=detail))
@@ -161,7 +161,7 @@ async def record_all(
 async def record_rows(
     runtime: Runtime, caller: Caller, batch_id: UUID, entries: Sequence[Entry], *, correct: bool = False
 ) -> Report:
-    """Outcomes device by device."""
+    """Records outcomes of single devices."""
     async with _recording(runtime, caller, batch_id, "outcome", correct=correct) as recording:
         index = Index(recording.rows, whole=recording.whole)
         for place, entry in enumerate(entries, start=1):
@@ -185,9 +185,9 @@ async def record_rows(
 async def record_result(
     runtime: Runtime, caller: Caller, batch_id: UUID, content: bytes, *, correct: bool = False
 ) -> Report:
-    """What the portal's own list of results says, or a text that names rows of the uploaded file.
+    """Records the portal's own result list, or a text that names rows of the uploaded file.
 
-    Raises Unprocessable where it cannot be read.
+    Raises Unprocessable if it cannot be read.
     """
     async with _recording(runtime, caller, batch_id, "result_file", correct=correct) as recording:
         file = await to_thread.run_sync(read_result, content)
@@ -204,13 +204,13 @@ async def record_result(
 
 @dataclass
 class _Recording:
-    """A batch in one person's hands."""
+    """A batch that one caller has claimed to record its outcomes."""
 
     claim: Claim
     format: FileFormat
     found: InitVar[Sequence[tuple[SendableRow, RegistrationState]]]
     before: Mapping[UUID, Outcome]
-    """Outcomes that may be replaced; none, unless the person has said so."""
+    """Outcomes that may be replaced; none without `correct`."""
     device_count: int
     """Devices in the uploaded file."""
     reference: str
@@ -277,9 +277,9 @@ class _Recording:
 async def _recording(
     runtime: Runtime, caller: Caller, batch_id: UUID, kind: str, *, correct: bool
 ) -> AsyncIterator[_Recording]:
-    """Takes the batch; what was gathered is written at the end. An upload nobody marked is marked with it.
+    """Claims the batch, and writes the outcomes at the end. Also marks the file as uploaded if it is not yet.
 
-    Raises Conflict when somebody else has it, or had it and was quicker.
+    Raises Conflict if somebody else has claimed the batch, or has changed it meanwhile.
     """
     attempt_id = new_row_id()
     async with runtime.transaction(caller) as tx:
@@ -317,7 +317,7 @@ async def _write(runtime: Runtime, caller: Caller, recording: _Recording) -> Non
         return
     claim = recording.claim
     if claim.state is BatchState.QUEUED:
-        # Only now: a file of results that fits no device says nothing of this batch.
+        # Only now: result files without a device of this batch do not prove that its file was uploaded.
         async with runtime.transaction(caller) as tx:
             if await batches.lock_claimed(tx, claim) is None:
                 raise LostClaim
@@ -362,11 +362,11 @@ async def _claim(
         tx, batch_id, owner=uuid4(), now=now, lease=runtime.settings.lease, settled=settled
     )
     if claim is None:
-        # As it is now, after the wait for the transaction that held it.
+        # The current state, after waiting for the transaction that held the batch.
         batch = await batches.get(tx, batch_id)
         assert batch is not None
         state = batch.state
-        # Who corrects may take a settled batch: it is somebody else who has it at this moment.
+        # A correction may claim a settled batch, so if it could not, somebody else has the batch.
         raise Conflict("invalid_state", _BUSY if settled and state is BatchState.SETTLED else _WHY_NOT[state])
     if claim.state is BatchState.QUEUED and holds:
         raise Conflict("invalid_state", NO_CONSENT)
@@ -393,7 +393,7 @@ _WHY_NOT = defaultdict(
 
 
 async def _upload(runtime: Runtime, tx: PartnerTx, claim: Claim, format: FileFormat) -> Claim:
-    """Batch and rows as after a call that was accepted, with who said so and when."""
+    """Changes batch and rows as an accepted call would, and records who uploaded the file and when."""
     now, attempt_id = runtime.now(), new_row_id()
     await _add_attempt(runtime, tx, claim, attempt_id, "upload")
     await attempts.finish(tx, attempt_id, outcome="uploaded", said="", now=now)
@@ -426,7 +426,7 @@ async def _add_attempt(runtime: Runtime, tx: PartnerTx, claim: Claim, attempt_id
 
 
 async def _give_back(runtime: Runtime, caller: Caller, claim: Claim) -> None:
-    """Without effect if somebody else has the batch meanwhile."""
+    """Releases the claim. No effect if somebody else has claimed the batch meanwhile."""
     async with runtime.transaction(caller) as tx:
         values = {**GIVEN_UP, "updated_at": runtime.now()}
         await batches.update_claimed(tx, claim, values)

@@ -1,1 +1,1 @@
-"""Registering: the pipeline that takes a batch to its outcomes."""
+"""Registering: the pipeline that sends a batch and records the outcomes of its devices."""

@@ -1,9 +1,9 @@
-"""Advancing a batch by one step: claim it, look at its state, do what that state asks for.
+"""Advances a batch by one step: claims it and does what its state asks for.
 
-Each step is claim and intent (one transaction), the call, the outcome (another transaction). A
-step that dies anywhere is found again by its lease; what it may have done at Microsoft is then
-uncertain, and is treated so. A step that ends in an unexpected exception does not stop the lane: its
-batch is tried again with growing pauses, and in the end is ended where a person sees it.
+Each step is claim and intent (one transaction), the call, the outcome (another transaction). If a step dies,
+its lease ends and the batch is claimed again; what the step may have done at Microsoft then counts as
+unknown. An unexpected exception does not stop the lane: the batch is retried with growing pauses, and finally
+ended with an outcome that shows the error.
 """
 
 import asyncio
@@ -45,17 +45,17 @@ from app.services.registering.outcomes import give_up, refuse_batch, release
 log = logger("batches")
 
 MAX_UNANSWERED = 240
-"""Steps in a row that got no usable answer before the outcome is given up: with pauses that soon are
-five minutes, 20 hours of trying, longer than Microsoft's longest outages."""
+"""Consecutive steps without a usable answer before the outcome is given up. With pauses that soon grow to
+five minutes this is 20 hours of trying, longer than Microsoft's longest outages."""
 MAX_DEFECTS = 30
-"""Steps in a row that ended in an unexpected exception before the batch is ended: with the same
-pauses two hours, in which a corrected release or row still saves it."""
+"""Consecutive steps with an unexpected exception before the batch is ended. With the same pauses this is two
+hours, in which a corrected release or row still saves it."""
 BROKEN = catalogue.lookup("batch_broken").code
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a worker did: for its log and its decision whether to go on."""
+    """What a worker did, for its log and its decision whether to go on."""
 
     batch_id: str
     state: str
@@ -82,12 +82,12 @@ async def advance_next(runtime: Runtime) -> Step | None:
         metrics.leases_ended(LeaseEnd.CLAIM_LOST)
         log.warning("claim_lost", batch_id=str(claim.id))
     except asyncio.CancelledError:
-        # Told to stop: another worker may take the batch at once.
+        # The worker is stopping: let another one claim the batch at once.
         await asyncio.shield(_hand_over(runtime, claim, runtime.now()))
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other batches must go on
+    except Exception as error:  # noqa: BLE001 - the lane must go on with other batches
         if is_passing(error):
-            # Deadlock, restart, lost connection: nothing was committed.
+            # Deadlock, restart or lost connection: nothing was committed.
             log.warning("step_not_recorded", batch_id=str(claim.id), error=origin(error)["error"])
             await hand_over_patiently(lambda: _hand_over(runtime, claim, _pause(runtime, claim)))
         else:
@@ -113,7 +113,7 @@ def _pause(runtime: Runtime, claim: Claim, retry_after: timedelta | None = None)
 
 
 async def _step(runtime: Runtime, claim: Claim) -> None:
-    # Before anything is read or written down for a call that could not be made now.
+    # First, so that nothing is read or written for a call that is not allowed now.
     await runtime.budgets.gate(claim.connection_id, runtime.now).check()
     match claim.state:
         case BatchState.QUEUED | BatchState.SUBMITTING:
@@ -146,9 +146,9 @@ async def _after_failure(runtime: Runtime, claim: Claim, failure: UpstreamFailur
 
 
 def _is_hopeless(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> bool:
-    """Whether to log an error: the same refusal again and again, or no answer for most of a day.
+    """Whether to give up: the same refusal repeatedly, or no answer for most of a day.
 
-    Trouble with the connection or the network is not the batch's: it is waited for without end.
+    A batch never gives up because of its connection or the network.
     """
     if isinstance(failure, TagOtherwise):
         return False  # bounded by the number of submissions
@@ -162,7 +162,8 @@ def _is_hopeless(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> bo
 
 
 async def _hold_back(runtime: Runtime, claim: Claim, failure: HeldBack) -> None:
-    """The connection's budget does not allow a call now: no trouble of the batch, and no turn used up."""
+    """Puts the batch back because the connection's budget allows no call now. It keeps its turn, and this
+    counts as no trouble."""
     now = runtime.now()
     due_at = now + failure.retry_after
     async with runtime.transaction(claim) as tx:
@@ -174,10 +175,10 @@ async def _hold_back(runtime: Runtime, claim: Claim, failure: HeldBack) -> None:
 
 
 async def _postpone(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> None:
-    """The call did not get an answer that settles anything: again later, at the right time.
+    """Retries the call at the right time, because no answer has settled anything.
 
-    For a call that certainly had no effect and for look-ups; a submission with unknown effect has
-    been marked uncertain before it comes here.
+    For look-ups, and for calls that certainly had no effect; a submission with unknown effect has already
+    been marked uncertain.
     """
     now = runtime.now()
     retry_after = failure.retry_after if isinstance(failure, Throttled) else None
@@ -193,7 +194,7 @@ async def _postpone(runtime: Runtime, claim: Claim, failure: UpstreamFailure) ->
         if isinstance(failure, ConnectionTrouble) and await troubles.was_repaired_after(
             tx, claim.connection_id, began
         ):
-            due_at = now  # repaired since the trouble was noted, when this batch could not be pulled forward
+            due_at = now  # repaired since the trouble was noted, so nothing else makes this batch due
         await release(
             tx,
             claim,
@@ -209,12 +210,12 @@ async def _postpone(runtime: Runtime, claim: Claim, failure: UpstreamFailure) ->
 
 
 async def _doubt_relationship(runtime: Runtime, claim: Claim) -> None:
-    """Microsoft says there is no relationship: have the customers list read now, which decides."""
+    """Makes the customers list due at once, because Microsoft says that there is no relationship."""
     async with runtime.transaction(claim) as tx:
         state = await customers.consent_for_share(tx, claim.customer_id)
     change = None if state is None else consent.after_refusal(state)
     async with runtime.transaction(claim) as tx:
-        # The connection before the consent, as a reading of the list takes them.
+        # Locks the connection before the consent, as a reading of the list does.
         await connections.hasten_customers(tx, claim.connection_id, runtime.now())
         if change is not None:
             await apply_change(runtime, tx, claim.customer_id, change)
@@ -222,20 +223,20 @@ async def _doubt_relationship(runtime: Runtime, claim: Claim) -> None:
 
 
 async def _after_defect(runtime: Runtime, claim: Claim, kind: str) -> None:
-    """The step ended in an unexpected exception: again later, and after MAX_DEFECTS a person sees it."""
+    """Retries a batch after an unexpected exception, and ends it after MAX_DEFECTS of them."""
     try:
         ending = await _put_off(runtime, claim, kind)
         if ending is not None:
             await _end_broken(runtime, ending, kind)
     except LostClaim:
         log.warning("claim_lost", batch_id=str(claim.id))
-    except Exception as again:  # noqa: BLE001 - not even its end can be written down: it stays, and says so
+    except Exception as again:  # noqa: BLE001 - not even the end can be stored: log it and retry later
         log.error("batch_not_ended", batch_id=str(claim.id), **origin(again))
         await _hand_over(runtime, claim, _pause(runtime, claim))
 
 
 async def _put_off(runtime: Runtime, claim: Claim, kind: str) -> Claim | None:
-    """Gives the batch back with a growing pause; when it has had all of them, how it stands instead."""
+    """Releases the batch with a growing pause. After the last pause returns its current claim instead."""
     now = runtime.now()
     async with runtime.transaction(claim) as tx:
         batch = await batches.lock_claimed(tx, claim)
@@ -251,7 +252,7 @@ async def _put_off(runtime: Runtime, claim: Claim, kind: str) -> Claim | None:
 
 
 async def _end_broken(runtime: Runtime, claim: Claim, kind: str) -> None:
-    """As failed where certainly nothing was sent, else as unknown."""
+    """Ends the batch: as failed if certainly nothing was sent, otherwise as unknown."""
     if claim.state is BatchState.QUEUED and not claim.uncertain:
         await refuse_batch(runtime, claim, code=BROKEN, said=kind)
     else:
@@ -259,14 +260,14 @@ async def _end_broken(runtime: Runtime, claim: Claim, kind: str) -> None:
 
 
 async def _hand_over(runtime: Runtime, claim: Claim, due_at: datetime) -> bool:
-    """The step was broken off: it begins again, here or elsewhere. False where that was not written down."""
+    """Releases the batch of an interrupted step, to be repeated. False if that could not be stored."""
     try:
         async with runtime.transaction(claim) as tx:
             await release(tx, claim, due_at, runtime.now(), {"troubles": claim.troubles + 1})
     except LostClaim:
         log.warning("claim_lost", batch_id=str(claim.id))
     except (SQLAlchemyError, OSError):
-        # The end of the lease does the same.
+        # The claim ends with its lease.
         log.warning("claim_not_handed_over", batch_id=str(claim.id))
         return False
     return True

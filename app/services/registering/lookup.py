@@ -1,10 +1,10 @@
-"""Finding out what became of devices whose answer was lost: the platform's own listing decides.
+"""Finds the outcomes of devices whose answer was lost, in the platform's own listing.
 
-Bounded: a few looks of so many pages. A device that the listing does not show is sent once more,
-which does no harm (registering is idempotent per device and tenant) and gives a definite answer;
-if even that stays unclear, the row ends as `unknown`, visibly, with the step a person should take.
-A device of which the platform has said that the customer has it is not sent again: the listing only tells
-whose work that is. A platform without `Lists` leaves the one repetition.
+Bounded: a few look-ups of so many pages. A device that the listing does not show is sent once more, which
+does no harm (registering is idempotent per device and tenant) and gives a definite answer. If that stays
+unclear too, the row ends visibly as `unknown`, with the next step for an operator. A device that the customer
+has according to the platform is not sent again: the listing only tells whether this order registered it.
+Without `Lists` there is only the one repetition.
 """
 
 import asyncio
@@ -32,21 +32,21 @@ from app.services.registering.outcomes import Next, finish_attempt, had_before, 
 log = logger("lookup")
 
 LOOKUP_PAUSE = timedelta(seconds=2)
-"""A device shows in the listing a moment after its job is done."""
+"""A device appears in the listing a moment after its job is done."""
 READING_SHARE = 0.6
-"""Share of a step's time that reading the listing may take; the rest is for writing down."""
+"""The part of a step's time for reading the listing; the rest is for storing the outcomes."""
 ROUNDS = 2
-"""Look-ups, one repetition of what is missing, look-ups again."""
+"""Look-ups, one repetition of the missing devices, look-ups again."""
 
 
 @dataclass
 class _Listing:
-    """The devices that the platform holds under the tag, by each of their identities."""
+    """The devices that the platform has under the group tag, by each of their identities."""
 
     whole: bool = True
-    """False: it holds more than was read, so what is missing here may be there."""
+    """False if it has more devices than were read, so a missing one may be there."""
     exists: bool = True
-    """False: the platform lists nothing, so looking again tells nothing either."""
+    """False if the platform has no listing, so looking again is useless."""
     devices: int = 0
     by_name: dict[tuple[str, str], list[ListedDevice]] = field(default_factory=dict)
     """By PKID and by serial number."""
@@ -78,12 +78,14 @@ async def look_up(runtime: Runtime, claim: Claim) -> None:
     if lists is None:
         listing = _Listing(whole=False, exists=False)
     else:
-        listing = await _noted(runtime, claim, access, lists)
+        listing = await _read_as_attempt(runtime, claim, access, lists)
     await _conclude(runtime, claim, rows, with_customer, listing)
 
 
-async def _noted(runtime: Runtime, claim: Claim, access: ConnectionAccess, lists: Lists) -> _Listing:
-    """Reads the listing, as an attempt that is written down."""
+async def _read_as_attempt(
+    runtime: Runtime, claim: Claim, access: ConnectionAccess, lists: Lists
+) -> _Listing:
+    """Reads the listing, and stores this as an attempt."""
     attempt_id = new_row_id()
     async with runtime.transaction(claim) as tx:
         await attempts.add(
@@ -125,7 +127,8 @@ async def _conclude(
     with_customer: Mapping[UUID, tuple[str | None, str | None]],
     listing: _Listing,
 ) -> None:
-    """`with_customer`: the platform's words, where they say that the customer has the device."""
+    """Records what the listing shows, and decides whether to look again, send again or give up.
+    `with_customer`: the platform's words, by row, if they say that the customer has the device."""
     found: list[Outcome] = []
     missing: list[SendableRow] = []
     theirs: list[Outcome] = []
@@ -148,8 +151,8 @@ async def _conclude(
     per_round = runtime.settings.lookup_attempts
     looks = claim.lookups + (1 if listing.exists else per_round)
     values: dict[str, Any] = {"lookups": looks, "troubles": 0, "failure_code": None, "failure_said": None}
-    # A device shows a moment late, so one look is not believed. A listing too long to read is no better the
-    # next time, and is read again only for what would end as unknown.
+    # Devices appear a moment late, so one look proves nothing. A listing too long to read is no better the
+    # next time, so it is read again only for rows that would otherwise end as unknown.
     may_help = listing.whole or (bool(missing) and looks > per_round)
     if (missing or theirs) and looks % per_round and may_help:
         following = Next(
@@ -175,11 +178,11 @@ async def _conclude(
 
 
 def _why_unclear(claim: Claim, listing: _Listing) -> str | None:
-    """The words beside a device that is the customer's, where the listing cannot tell since when."""
+    """Detail for a device that the customer has, if the listing cannot show who registered it."""
     if listing.whole:
         return None
-    why = "the platform has no list of devices that could tell."
+    why = "the platform has no list of devices that shows it."
     if listing.exists:
-        read = f"{listing.devices:,} that are looked through"
+        read = f"{listing.devices:,} that were read"
         why = f"the group tag {claim.group_tag!r} holds more devices than the {read}."
     return f"The customer has the device. A call of this order may have registered it: {why}"

@@ -1,4 +1,4 @@
-"""Writing down outcomes: rows, batch, order news and events in one transaction, fenced by the claim."""
+"""Stores outcomes: rows, batch, order events and deliveries in one transaction, fenced by the claim."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from app.runtime import Runtime
 from app.services.connections.terms import batch_size
 from app.services.events.publishing import order_news, publish, settled_happenings
 
-log = logger("settlement")
+log = logger("outcomes")
 
 UNREAD = (
     "The customer has the device. A call of this order may have registered it: the list of the group tag's "
@@ -44,7 +44,7 @@ UNREAD = (
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """What becomes of the batch itself. `due_at` None: it is done."""
+    """The batch's next state. `due_at` None: nothing more is due."""
 
     state: BatchState
     due_at: datetime | None = None
@@ -63,7 +63,7 @@ def outcome_of(row: SendableRow, meaning: Meaning, answer: UpstreamRow) -> Outco
 
 
 def had_before(id: UUID, said: tuple[str | None, str | None], detail: str | None) -> Outcome:
-    """The customer has the device: Microsoft's words, where nothing shows that a call of ours did it."""
+    """Outcome of a device that the customer has, if nothing shows that our call registered it."""
     code, name = said
     return Outcome(
         id,
@@ -86,11 +86,11 @@ async def record(
     corrections: Sequence[Outcome] = (),
     was: Mapping[UUID, RegistrationState] | None = None,
 ) -> None:
-    """Writes the outcomes of some or all of the batch's rows, and what becomes of the batch.
+    """Stores the outcomes of some or all of the batch's rows, and the batch's next state.
 
-    Rows with a passing trouble go into a new batch and are tried again by themselves. Those in
-    `unclear` become unknown silently: they are being looked up, and an event follows when that is over.
-    `corrections` replace outcomes that are there (`was`), all of them or none. Raises LostClaim.
+    Rows with a temporary failure go into a new batch and are retried. Those in `unclear` become unknown
+    without an event: one follows when they have been looked up. `corrections` replace existing outcomes
+    (`was`), all of them or none. Raises LostClaim.
     """
     now = runtime.now()
     made = {row.id: row.attempt for row in rows}
@@ -102,21 +102,21 @@ async def record(
     postponed = frozenset(again)
     final = [outcome for outcome in outcomes if outcome.id not in postponed]
     async with runtime.transaction(claim) as tx:
-        order = await _take(tx, claim)
+        order = await _lock(tx, claim)
         await registrations.settle(tx, claim.id, unclear, now, settled=False)
         settled = await registrations.settle(tx, claim.id, final, now)
         corrected = await registrations.settle(tx, claim.id, corrections, now, moves=CORRECTIONS)
         if len(corrected) != len(corrections):
-            raise LostClaim  # some of them have been taken up again meanwhile
+            raise LostClaim  # some of them have been retried meanwhile
         settled += corrected
         registered = [row.id for row in settled if row.state in SUCCESS]
         if registered:
             await registrations.delete_hashes(tx, registered)
         if again:
             await _try_again(runtime, tx, claim, order, again, now)
-        # Last: until then the batch's state is that of its rows, and says how they may move.
+        # Last, because the batch's present state is that of its open rows and decides how they may move.
         await _advance_batch(tx, claim, following, now)
-        await _tell(tx, claim, order, settled, now, was)
+        await _publish_outcomes(tx, claim, order, settled, now, was)
     log.info(
         "outcomes_recorded",
         batch_id=str(claim.id),
@@ -128,15 +128,15 @@ async def record(
     )
 
 
-async def _take(tx: PartnerTx, claim: Claim) -> StoredOrder:
-    """The order, then the batch, in the order in which everybody locks them. Raises LostClaim."""
+async def _lock(tx: PartnerTx, claim: Claim) -> StoredOrder:
+    """Locks the order, then the batch, in the order that holds everywhere. Raises LostClaim."""
     order = await orders.lock(tx, claim.order_id)
     if order is None or await batches.lock_claimed(tx, claim) is None:
         raise LostClaim
     return order
 
 
-async def _tell(
+async def _publish_outcomes(
     tx: PartnerTx,
     claim: Claim,
     order: StoredOrder,
@@ -170,7 +170,7 @@ async def _advance_batch(tx: PartnerTx, claim: Claim, following: Next, now: date
     if following.due_at is not None:
         tx.wake(WakeKind.BATCHES, at=following.due_at)
     else:
-        # A place in the customer's window has come free.
+        # The customer's window has room for another batch.
         tx.wake(WakeKind.BATCHES)
 
 
@@ -191,17 +191,18 @@ async def _try_again(
 
 
 async def split_batch(runtime: Runtime, claim: Claim, attempt_id: UUID, refused: Refused) -> None:
-    """A refusal that may be for the size: both halves go on as new batches, and this one stays as the record.
+    """Splits a batch that may have been refused for its size: both halves become new batches, and this one
+    stays as the record.
 
-    One transaction with the note of the refused call, so that a crash leaves either the whole batch, which is
-    then refused and halved again, or the halves. A batch of which an earlier call may have arrived hands that
-    doubt on to its halves.
+    One transaction that also records the refused call, so that a crash leaves either the whole batch, which
+    is then refused and split again, or the halves. If an earlier call may have arrived, the halves are
+    uncertain too.
     """
     now = runtime.now()
     said = str(refused.said)
     state = BatchState.UNKNOWN if claim.uncertain else BatchState.QUEUED
     async with runtime.transaction(claim) as tx:
-        await _take(tx, claim)
+        await _lock(tx, claim)
         await attempts.finish(tx, attempt_id, outcome=refused.code, said=said, now=now)
         await _stop_creating(tx, claim, now)
         rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
@@ -221,7 +222,7 @@ async def split_batch(runtime: Runtime, claim: Claim, attempt_id: UUID, refused:
 def _sibling(
     claim: Claim, devices: int, state: BatchState, due_at: datetime, *, uncertain: bool = False
 ) -> NewBatch:
-    """A batch that goes on with devices of this one."""
+    """A new batch for some devices of this one."""
     owners = (claim.order_id, claim.customer_id, claim.connection_id)
     return NewBatch(*owners, claim.group_tag, devices, state, due_at, uncertain)
 
@@ -229,7 +230,7 @@ def _sibling(
 async def release(
     tx: PartnerTx, claim: Claim, due_at: datetime, now: datetime, values: Mapping[str, Any] | None = None
 ) -> None:
-    """Gives the batch back, due at `due_at`. Raises LostClaim."""
+    """Releases the batch, due at `due_at`. Raises LostClaim."""
     await batches.write_claimed(
         tx,
         claim,
@@ -252,12 +253,12 @@ async def finish_attempt(
 
 
 async def refuse_batch(runtime: Runtime, claim: Claim, *, code: str, said: str) -> None:
-    """A definite no to the whole call: every row of it fails for the same reason."""
+    """Ends a batch whose whole call was refused: every row fails for the same reason."""
     await _end_whole(runtime, claim, RegistrationState.FAILED, code, said)
 
 
 async def give_up(runtime: Runtime, claim: Claim, *, said: str) -> None:
-    """Nothing tells what became of the rows that are left: they end as unknown, for a person to see."""
+    """Ends the open rows as unknown, for an operator to see: nothing shows their outcome."""
     log.error("outcome_unknown", batch_id=str(claim.id))
     await _end_whole(runtime, claim, RegistrationState.UNKNOWN, "outcome_unknown", said)
 
@@ -265,7 +266,7 @@ async def give_up(runtime: Runtime, claim: Claim, *, said: str) -> None:
 async def _end_whole(runtime: Runtime, claim: Claim, state: RegistrationState, code: str, said: str) -> None:
     now = runtime.now()
     async with runtime.transaction(claim) as tx:
-        order = await _take(tx, claim)
+        order = await _lock(tx, claim)
         await _stop_creating(tx, claim, now)
         rows = await registrations.open_of_batch(tx, claim.id, with_hashes=False)
         answers = await registrations.said_of_batch(tx, claim.id)
@@ -280,31 +281,31 @@ async def _end_whole(runtime: Runtime, claim: Claim, state: RegistrationState, c
         following = Next(BatchState.SETTLED, values={"failure_code": code, "failure_said": said or None})
         settled = await registrations.settle(tx, claim.id, ended, now)
         await _advance_batch(tx, claim, following, now)
-        await _tell(tx, claim, order, settled, now)
+        await _publish_outcomes(tx, claim, order, settled, now)
 
 
 async def _stop_creating(tx: PartnerTx, claim: Claim, now: datetime) -> None:
-    """If this batch was to create its group tag, one of those that wait for it may."""
+    """If this batch was to create its group tag, lets a waiting batch create it."""
     if await group_tags.stop_creating(tx, claim.customer_id, claim.group_tag, claim.id, now):
         await hasten_waiting(tx, claim, now)
 
 
 async def hasten_waiting(tx: PartnerTx, claim: Claim, now: datetime) -> None:
-    """Those that wait for the group tag need not wait any longer. The tag's row is held."""
+    """Makes the batches that wait for the group tag due now. The caller holds the tag's row."""
     waiting = await batches.hasten_tag(tx, claim.customer_id, claim.group_tag, now)
     if waiting:
         tx.wake(WakeKind.BATCHES, lanes=waiting)
 
 
 async def hold_batch(runtime: Runtime, claim: Claim) -> None:
-    """What holds the customer has come before anything was sent: the batch waits, and the order says so.
+    """Holds a batch because a reason of the customer has arisen before it was sent, and publishes that.
 
-    Looks again under the lock: a reason that has ended meanwhile has released only what was held by then.
+    Checks again under the lock: if the reason has ended meanwhile, this batch was not among those released.
     """
     now = runtime.now()
     async with runtime.transaction(claim) as tx:
         reasons = of_customer(await customers.consent_for_share(tx, claim.customer_id))
-        await _take(tx, claim)
+        await _lock(tx, claim)
         if not reasons:
             await release(tx, claim, now, now)
             return

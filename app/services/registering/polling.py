@@ -1,7 +1,7 @@
-"""Following a submitted batch until the platform has said something about every device of it.
+"""Polls a submitted batch until the platform has answered for every device.
 
-The batch's own status is never taken for the devices': it says "finished" over failed ones. Where devices are
-followed one by one, each outcome is recorded when it comes.
+The batch's own status proves nothing about devices: it says "finished" over failed ones. If the platform
+follows devices one by one, each outcome is stored when it comes.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
             followed = [row.id for row in rows if row.id in ids]
             sent = Accepted(claim.tracking_id, [ids[id] for id in followed])
     if claim.submitted_at is None or not sent.can_be_followed:
-        raise LookupError("a submitted batch without an id to ask for, or without its time")
+        raise LookupError("a submitted batch lacks its time or an id to poll")
     policy = poll_policy(runtime.settings)
     overdue = schedule.is_past_deadline(claim.submitted_at, runtime.now(), policy)
     began = runtime.now()
@@ -60,14 +60,14 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
             progress = replace(progress, rows=_of_each(rows, followed, progress.rows))
     except (Refused, OutcomeUnknown) as failure:
         if isinstance(failure, NoRelationship) and not overdue:
-            # It says nothing of the job: that goes on when the customer has consented again.
+            # This says nothing about the job, which continues once the customer has consented again.
             raise
         if _is_not_yet(runtime, claim, failure) and not overdue:
             await _wait(runtime, claim, policy)
             return
         if isinstance(failure, OutcomeUnknown) and not overdue:
             raise
-        # The platform does not know the job (any more), or never tells: the listing has to.
+        # The platform does not know the job (any more), or never answers: look in the listing.
         log.warning("job_unknown_upstream", batch_id=str(claim.id), said=str(failure.said))
         progress, overdue = Progress(finished=False, rows=()), True
     doubt = progress.not_understood
@@ -80,7 +80,7 @@ async def poll(runtime: Runtime, claim: Claim) -> None:
         await _wait(runtime, claim, policy, rows, done)
         return
     if doubt is not None:
-        # What could be read of it is recorded; the listing tells the rest.
+        # The readable part is stored; the listing shows the rest.
         await note_trouble(runtime, claim, claim.connection_id, NotUnderstood(doubt), began=began)
     await _settle(runtime, claim, rows, progress, registers)
 
@@ -94,7 +94,7 @@ def _of_each(
 
 
 def _is_not_yet(runtime: Runtime, claim: Claim, failure: UpstreamFailure) -> bool:
-    """Whether a job that Microsoft does not know has only just been accepted: it may not show yet."""
+    """Whether Microsoft does not know the job because it was accepted only a moment ago."""
     patience = timedelta(seconds=runtime.settings.job_appears_s)
     assert claim.submitted_at is not None
     return failure.said.status == 404 and runtime.now() - claim.submitted_at < patience
@@ -107,7 +107,7 @@ async def _wait(
     rows: Sequence[SendableRow] = (),
     done: Sequence[Outcome] = (),
 ) -> None:
-    """Asks again later. `done`: outcomes of some of the rows, recorded before the others are there."""
+    """Polls again later. `done`: outcomes of some of the rows, stored before the others are known."""
     now = runtime.now()
     due_at = schedule.next_poll(claim.polls + 1, now, runtime.random(), policy)
     values = {"polls": claim.polls + 1, "troubles": 0, "failure_code": None, "failure_said": None}
@@ -139,7 +139,7 @@ async def _settle(
 async def _judged(
     runtime: Runtime, claim: Claim, rows: Sequence[SendableRow], progress: Progress, registers: Registers
 ) -> tuple[list[Outcome], list[Outcome]]:
-    """The outcomes that are clear, and those that are not."""
+    """The clear outcomes, and the unclear ones."""
     doubtful = await _sent_in_doubt(runtime, claim, rows)
     outcomes: list[Outcome] = []
     unclear: list[Outcome] = []
@@ -157,15 +157,15 @@ async def _judged(
 def _matches(rows: Sequence[SendableRow], progress: Progress, registers: Registers) -> Sequence[Match]:
     if registers.follows_devices and progress.rows:
         return [Match(answer, certain=True) for answer in progress.rows]
-    # The setting may have been another one when a hash was sent. An answer that names the device by its PKID
-    # alone, or by nothing, is matched all the same.
+    # `send_serial_with_hash` may have changed since. An answer with the PKID alone, or without any key, is
+    # matched anyway.
     sent = [row.outgoing(with_serial=True).as_sent() for row in rows]
     return match_answers(sent, progress.rows)
 
 
 async def _sent_in_doubt(runtime: Runtime, claim: Claim, rows: Sequence[SendableRow]) -> frozenset[UUID]:
-    """The rows that an earlier call may have carried to Microsoft: of this batch, or, for rows that are tried
-    again, of the batch they were in before."""
+    """The rows that an earlier call may have sent to Microsoft: with this batch or, for retried rows, with
+    their previous batch."""
     if claim.uncertain:
         return frozenset(row.id for row in rows)
     again = frozenset(row.id for row in rows if row.attempt > 1)
@@ -177,9 +177,9 @@ async def _sent_in_doubt(runtime: Runtime, claim: Claim, rows: Sequence[Sendable
 
 
 def _outcome(row: SendableRow, match: Match, means: Means, *, was_uncertain: bool) -> Outcome | None:
-    """The row's outcome; None when the answer is missing, unfinished or hangs on a doubtful position.
+    """The row's outcome; None if the answer is missing, unfinished, or matched only by an uncertain position.
 
-    A device without any key cannot be looked up either: there the position is all there is.
+    For a device without any key the position counts, because it cannot be looked up either.
     """
     if match.answer is None:
         return None

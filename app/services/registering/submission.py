@@ -1,7 +1,7 @@
 """Sends a batch: once if all goes well; the same body and id again if the outcome is unknown.
 
-Intent is on disk before the call leaves. What a call does with its group tag, where the platform keeps a
-ledger of them, is decided in `tag_ledger`.
+The intent is stored before the call. On a platform with a ledger of group tags, `tag_ledger` decides what the
+call does with its tag.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ log = logger("submission")
 
 @dataclass(frozen=True, slots=True)
 class _Intent:
-    """What is about to be sent, as the database has it."""
+    """The call that is about to be made, as it is stored."""
 
     attempt_id: UUID
     ids: CallIds
@@ -59,8 +59,8 @@ class _Intent:
 
 
 async def submit(runtime: Runtime, claim: Claim) -> None:
-    """Raises UpstreamFailure where the call failed and the batch is to be tried again later."""
-    # A batch found in `submitting` was being sent by a worker that died: it may have arrived.
+    """Raises UpstreamFailure if the call failed and the batch is to be retried later."""
+    # A batch found in `submitting` was being sent by a worker that died, so the call may have arrived.
     if claim.state is BatchState.SUBMITTING:
         claim = replace(claim, uncertain=True)
     if claim.uncertain and _is_spent(runtime.settings, claim):
@@ -89,15 +89,15 @@ async def submit(runtime: Runtime, claim: Claim) -> None:
 
 
 def _is_spent(settings: Settings, claim: Claim) -> bool:
-    """Whether the batch was sent often enough; each round of look-ups allows as many more as it took."""
+    """Whether the batch has been sent as often as allowed; each look-up allows one more."""
     return claim.submissions >= settings.max_submissions + claim.lookups
 
 
 async def _open(runtime: Runtime, claim: Claim) -> tuple[_Intent | None, ConnectionAccess] | None:
-    """Decides whether to send, and writes the intent where nothing is to be found out about the tag.
+    """Decides whether to send, and writes the intent unless the group tag has to be looked for first.
 
-    None: not now, the batch has been put back. No intent: this batch is to create the tag, if the platform
-    does not have it all the same.
+    None: not now, the batch has been put back. No intent: this batch creates the tag, if the platform does
+    not have it after all.
     """
     intent: _Intent | None = None
     async with runtime.transaction(claim) as tx:
@@ -118,7 +118,7 @@ async def _open(runtime: Runtime, claim: Claim) -> tuple[_Intent | None, Connect
 
 
 async def _write_intent(runtime: Runtime, tx: PartnerTx, claim: Claim, tag: TagStep) -> _Intent:
-    """Puts down, before anything leaves, what leaves and under which ids."""
+    """Stores what is sent and under which ids, before it is sent."""
     now = runtime.now()
     if claim.uncertain or claim.submissions:
         await attempts.close_open(tx, claim, now)
@@ -149,8 +149,8 @@ async def _write_intent(runtime: Runtime, tx: PartnerTx, claim: Claim, tag: TagS
 
 
 def _request_id(claim: Claim, submission: Submission) -> UUID:
-    """The same id for as long as no answer has come and the call is the same: a service that remembers
-    ids answers as before. Another method, path or body is another call, and gets an id of its own."""
+    """Returns the same id while no answer has come and the call is the same, so that a service that remembers
+    ids repeats its answer. Another method, path or body is another call with an id of its own."""
     fingerprint = submission.fingerprint()
     if claim.request_id is not None and request_id.belongs_to(claim.request_id, fingerprint):
         return claim.request_id
@@ -202,7 +202,7 @@ async def _failed(
     failure: UpstreamFailure,
     tags: GroupTags | None,
 ) -> None:
-    """Sorts a failed call: no effect, unknown effect, or a definite no."""
+    """Sorts a failed call by its effect: none, unknown, or a definite refusal."""
     claim = replace(
         claim,
         uncertain=intent.uncertain,
@@ -223,7 +223,7 @@ async def _failed(
         case Refused() if failure.divisible and len(intent.submission.devices) > SMALLEST_SPLIT:
             await split_batch(runtime, claim, intent.attempt_id, failure)
         case Refused() if intent.uncertain:
-            # What went before may have been processed; only Microsoft's listing can tell.
+            # An earlier call may have been processed; only Microsoft's listing can show that.
             await finish_attempt(runtime, claim, intent.attempt_id, failure.code, str(failure.said))
             await _to_lookup(runtime, claim, failure)
         case Refused():
@@ -236,8 +236,8 @@ async def _failed(
 async def _tag_was_otherwise(
     runtime: Runtime, claim: Claim, intent: _Intent, failure: Refused, surprise: str
 ) -> None:
-    """Not `known` either way. A batch that was to create the tag keeps that role, because it is the one that
-    tries the other way."""
+    """Retries the other way, because the group tag exists, or does not, contrary to our record. A batch that
+    was to create the tag keeps that role."""
     if not intent.tag.proves:
         async with runtime.transaction(claim) as tx:
             await tag_ledger.note_unknown(tx, claim, runtime.now())
@@ -247,10 +247,10 @@ async def _tag_was_otherwise(
 async def _unsent(
     runtime: Runtime, claim: Claim, intent: _Intent, failure: UpstreamFailure, *, outcome: str | None = None
 ) -> None:
-    """The call certainly had no effect: the batch is as it was before, and is tried again later.
+    """Puts the batch back as it was before a call that certainly had no effect, to be retried later.
 
-    An answer spends its request id; without one (no connection) the same id is used again. Only an
-    answer about the batch itself counts as a submission.
+    An answer uses up its request id; without an answer (no connection) the id is used again. Only an answer
+    about the batch itself counts as a submission.
     """
     now = runtime.now()
     answered = failure.said.status is not None or not isinstance(failure, NotSent)
@@ -277,7 +277,7 @@ async def _unsent(
 
 
 async def _unknown(runtime: Runtime, claim: Claim, intent: _Intent, failure: OutcomeUnknown) -> None:
-    """It may have arrived: said so on every row, and the same body is sent again."""
+    """Marks the call as possibly arrived, so that the same body is sent again."""
     now = runtime.now()
     async with runtime.transaction(claim) as tx:
         await attempts.finish(tx, intent.attempt_id, outcome="unknown", said=str(failure.said), now=now)
@@ -295,7 +295,7 @@ async def _unknown(runtime: Runtime, claim: Claim, intent: _Intent, failure: Out
 
 
 async def _to_lookup(runtime: Runtime, claim: Claim, failure: UpstreamFailure | None = None) -> None:
-    """Sending it again tells nothing more: have Microsoft's listing decide."""
+    """Lets Microsoft's listing decide, because sending again would show nothing new."""
     now = runtime.now()
     values: dict[str, Any] = {"state": BatchState.UNKNOWN.value, "submitted_at": now, "request_id": None}
     if failure is not None:

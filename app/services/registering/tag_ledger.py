@@ -1,6 +1,6 @@
-"""Our note of a platform's group tags: one batch creates a tag, the others wait and add to it.
+"""Our record of a platform's group tags: one batch creates a tag, the others wait and then add to it.
 
-Only for a platform with `GroupTags`; a batch of any other one needs nothing but `PLAIN`.
+Only for platforms with `GroupTags`; on any other, a batch needs only `PLAIN`.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from app.services.registering.outcomes import hasten_waiting, refuse_batch, rele
 
 TAG_PATIENCE = timedelta(seconds=1)
 LONGEST_TAG_PATIENCE = timedelta(seconds=30)
-"""How long a batch waits until it looks again whether its group tag has been created: as long as the
-creator does, within these. The creator wakes it when it has ended, well or badly."""
+"""Bounds of a batch's wait for its group tag. It checks again when its creator is next due, within these. The
+creator also wakes it when it ends, well or badly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class TagStep:
     """What a call does with its group tag."""
 
     kind: str
-    """The attempt's word for it."""
+    """The kind of the attempt."""
     create: bool = False
     proves: bool = False
-    """The tag is not known to be there: that the call is accepted tells so."""
+    """The tag may not exist: only an accepted call proves that it does."""
 
 
 PLAIN = TagStep("register")
@@ -42,14 +42,14 @@ async def is_known(tx: PartnerTx, claim: Claim) -> bool:
 
 
 async def take_creation(tx: PartnerTx, claim: Claim, now: datetime) -> bool:
-    """Makes this batch the tag's creator, if no other one is; otherwise it has been put back and waits."""
+    """Makes this batch the tag's creator, unless another one is; otherwise puts it back to wait."""
     if await batches.lock_claimed(tx, claim) is None:
         raise LostClaim
     tag = await group_tags.lock(tx, claim.customer_id, claim.group_tag, now)
     became_known = tag.known and tag.tag == claim.group_tag
     if became_known or tag.creating_batch_id not in (None, claim.id):
         await customers.give_turn_back(tx, claim.customer_id, claim.id, now)
-        # After the creator, not beside it: it is the creator that has something to do.
+        # After the creator is due, not at the same time: the creator has to act first.
         wait = max((tag.creator_due_at or now) - now + TAG_PATIENCE, TAG_PATIENCE)
         due_at = now if became_known else now + min(wait, LONGEST_TAG_PATIENCE)
         await release(tx, claim, due_at, now)
@@ -61,7 +61,7 @@ async def take_creation(tx: PartnerTx, claim: Claim, now: datetime) -> bool:
 async def step_after(
     tx: PartnerTx, claim: Claim, tags: GroupTags, spelling: str | None, now: datetime
 ) -> TagStep:
-    """What to do with the tag once the platform has been asked for it."""
+    """What to do with the tag after the platform was asked for it."""
     if spelling is not None:
         await note_known(tx, claim, now)
         return APPEND
@@ -70,7 +70,7 @@ async def step_after(
 
 
 async def note_accepted(tx: PartnerTx, claim: Claim, now: datetime) -> None:
-    """A call that proves the tag has been accepted. Raises LostClaim."""
+    """Records an accepted call that proves that the tag exists. Raises LostClaim."""
     if await batches.lock_claimed(tx, claim) is None:
         raise LostClaim
     await note_known(tx, claim, now)
@@ -85,16 +85,16 @@ async def note_known(tx: PartnerTx, claim: Claim, now: datetime) -> None:
 
 
 async def note_unknown(tx: PartnerTx, claim: Claim, now: datetime) -> None:
-    """The next attempt looks for the tag at the platform, spelling included."""
+    """Marks the tag as unknown: the next attempt looks for it at the platform, spelling included."""
     await group_tags.set_known(tx, claim.customer_id, claim.group_tag, known=False, now=now)
 
 
 def contradiction(tags: GroupTags | None, refused: Refused, step: TagStep) -> str | None:
-    """The word for a refusal that contradicts our note of the tag."""
+    """The outcome for a refusal that contradicts our record of the tag."""
     return None if tags is None else tags.contradiction(refused, create=step.create)
 
 
 async def refuse_spelling(runtime: Runtime, claim: Claim, access: ConnectionAccess, spelling: str) -> None:
-    """The platform has the tag in another spelling, which the customer's administrators see."""
+    """Refuses the batch because the platform spells the tag differently, as the customer's admins see it."""
     said = f"{access.platform.title} has the group tag {spelling!r}; the order says {claim.group_tag!r}"
     await refuse_batch(runtime, claim, code="group_tag_case_conflict", said=said)

@@ -1,1 +1,1 @@
-"""Webhook endpoints, their secrets, and deliveries."""
+"""Webhook endpoints, their signing secrets, and deliveries."""

@@ -1,4 +1,4 @@
-"""Deliveries of events to webhook endpoints: one attempt at a time, on Standard Webhooks' ladder."""
+"""Delivers events to webhook endpoints: one attempt at a time, with the pauses of Standard Webhooks."""
 
 import asyncio
 from collections.abc import Sequence
@@ -66,9 +66,9 @@ async def get_delivery(runtime: Runtime, principal: Principal, delivery_id: UUID
 
 
 async def payload_of(runtime: Runtime, caller: Caller, delivery: Delivery) -> bytes | None:
-    """The body that was or will be signed; None where the key may not read what it tells of.
+    """Returns the body that was or will be signed; None if the key may not read the event's data.
 
-    Raises NotFound when the event has just been forgotten.
+    Raises NotFound when the event has just been deleted.
     """
     if not subscriptions.may_read(caller, delivery.event_type):
         return None
@@ -97,17 +97,17 @@ async def list_deliveries(
 
 
 async def redeliver(runtime: Runtime, caller: Caller, delivery_id: UUID) -> Delivery:
-    """Starts the ladder over, whatever became of the delivery; the event keeps its id.
+    """Delivers again from the first attempt on, whatever the delivery's state; the event keeps its id.
 
-    Raises NotFound, Forbidden where the key may not read what the event tells of, or Conflict while the
-    endpoint is disabled.
+    Raises NotFound, Forbidden if the key may not read the event's data, or Conflict while the endpoint is
+    disabled.
     """
     delivery = await get_delivery(runtime, caller, delivery_id)
     subscriptions.require_event(caller, delivery.event_type)
     endpoint = await find_endpoint(runtime, caller, delivery.endpoint_id)
     if endpoint.is_deleted:
         raise Conflict(
-            "invalid_state", "The webhook endpoint has been deleted; its deliveries can be read only."
+            "invalid_state", "The webhook endpoint has been deleted; its deliveries can only be read."
         )
     async with runtime.transaction(caller) as tx:
         await _lock_open_endpoint(tx, delivery.endpoint_id)
@@ -118,7 +118,7 @@ async def redeliver(runtime: Runtime, caller: Caller, delivery_id: UUID) -> Deli
 
 
 async def _lock_open_endpoint(tx: PartnerTx, endpoint_id: UUID) -> None:
-    """For what a person has asked for: it does not wait for the end of the endpoint's pause."""
+    """Locks the endpoint and ends its pause, so that a delivery requested by a user does not wait for it."""
     endpoint = await lock(tx, endpoint_id)
     if endpoint.state == EndpointState.DISABLED:
         raise Conflict("invalid_state", "The webhook endpoint is disabled; enable it first.")
@@ -137,10 +137,10 @@ async def deliver_next(runtime: Runtime) -> bool:
         raise
     except OSError:
         await hand_over_patiently(lambda: _hand_over(runtime, claim))
-        raise  # no database any more: for the lane, as where nothing is claimed
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other deliveries must go on
-        # Sent or not, it is sent again with the same id: when the lease has ended, or as soon as it could be
-        # given back where the database was unavailable only briefly.
+        raise  # the database is down: for the lane, as if nothing had been claimed
+    except Exception as error:  # noqa: BLE001 - the lane must go on with other deliveries
+        # Sent or not, it will be sent again with the same id: when the lease has ended, or sooner if the
+        # database was down only briefly and the claim could be released.
         log.error(
             "attempt_not_recorded", delivery_id=str(claim.id), sqlstate=sqlstate_of(error), **origin(error)
         )
@@ -150,7 +150,7 @@ async def deliver_next(runtime: Runtime) -> bool:
 
 
 async def claim_next(runtime: Runtime) -> DeliveryClaim | None:
-    """The next delivery that is due, of the partner whose turn it is."""
+    """Claims the next due delivery, of the partner whose turn it is."""
     settings = runtime.settings
     async with runtime.system_transaction() as tx:
         workers = await delivery_claims.take_the_floor(tx, heard_since=runtime.now() - settings.silence)
@@ -171,16 +171,16 @@ async def _attempt(runtime: Runtime, claim: DeliveryClaim) -> None:
         others = await webhook_secrets.signing(tx, claim.endpoint_id, runtime.now())
         own = await networks.allowed_to(tx)
     if event is None or endpoint is None:
-        return  # forgotten meanwhile, and the delivery with it
+        return  # deleted meanwhile, and the delivery with it
     if endpoint.state == EndpointState.DISABLED or endpoint.is_deleted:
-        # Disabled or deleted while the event was being written: those that wait end as they would have then.
+        # Disabled or deleted while the event was being written: end waiting deliveries as was done then.
         async with runtime.transaction(claim) as tx:
             await events.exhaust_deliveries(tx, claim.endpoint_id, runtime.now())
         return
     started_at = runtime.now()
     try:
         outcome = await _post(runtime, endpoint, others, own, event, started_at)
-    except Exception as error:  # noqa: BLE001 - an attempt like the others, so that the ladder ends it
+    except Exception as error:  # noqa: BLE001 - counts as an attempt, so that retries end
         log.error("delivery_failed", delivery_id=str(claim.id), **origin(error))
         said = "An error inside Registrar; the operator's log has it under this delivery's id."
         outcome = Outcome(Kind.INTERNAL, None, None, "", said, 0)
@@ -222,7 +222,7 @@ async def _hand_over(runtime: Runtime, claim: DeliveryClaim) -> bool:
 
 
 def payload(event: StoredEvent) -> bytes:
-    """The body as it is signed: the same bytes at every attempt."""
+    """The signed body: the same bytes at every attempt."""
     data = {**event.data, "sequence": event.sequence}
     return orjson.dumps({"type": event.type, "timestamp": stamp(event.occurred_at), "data": data})
 
@@ -277,8 +277,8 @@ async def _record_attempt(
 async def _judge_endpoint(
     tx: PartnerTx, claim: DeliveryClaim, endpoint: HeldEndpoint, *, succeeded: bool, gone: bool, now: datetime
 ) -> None:
-    """`endpoint` is locked: attempts that end together count one after another, and one that ends
-    after the endpoint was disabled does not enable it."""
+    """Updates the endpoint's failures, state and pause. The endpoint is locked, so attempts that end together
+    count one after another, and one that ends after the endpoint was disabled does not enable it."""
     old = EndpointState(endpoint.state)
     failures = 0 if succeeded else endpoint.consecutive_failures + 1
     if gone or old is EndpointState.DISABLED:

@@ -1,4 +1,4 @@
-"""The secrets that webhooks are signed with: made, kept sealed, and changed with an overlap."""
+"""Signing secrets of webhooks: made, stored sealed, and rotated with an overlap."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,26 +23,26 @@ log = logger("webhooks")
 
 SECRET_BYTES = 32
 MAX_SECRETS = 4
-"""Secrets of one endpoint that sign at the same time: each adds 48 bytes to a header."""
+"""The most secrets that sign at the same time for one endpoint: each adds 48 bytes to a header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
     endpoint: Endpoint
     secret: str
-    """The new one, which is shown this once."""
+    """The new secret, which is shown only now."""
     previous_until: datetime
-    """Until then the previous secrets sign as well."""
+    """When the previous secrets stop signing."""
 
 
 def new(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> tuple[str, bytes]:
-    """A secret as its receiver is shown it, and sealed."""
+    """Returns a new secret: as the receiver is shown it, and sealed."""
     secret = signature.new_secret(token_bytes(SECRET_BYTES))
     return secret, runtime.secrets.seal(secret, present_place(principal.partner_id, endpoint_id))
 
 
 def opened(runtime: Runtime, endpoint: Endpoint, others: Sequence[SigningSecret]) -> list[str]:
-    """The endpoint's own secret and its previous ones; one that does not open is left out and logged."""
+    """The endpoint's current and previous secrets. One that does not open is left out and logged."""
     partner_id, endpoint_id = endpoint.partner_id, endpoint.id
     places = [(endpoint.secret, present_place(partner_id, endpoint_id))]
     places += [(other.secret, previous_place(partner_id, other.id)) for other in others]
@@ -71,7 +71,7 @@ def _former(partner_id: PartnerId) -> str:
 
 
 async def lock(tx: PartnerTx, endpoint_id: UUID) -> HeldEndpoint:
-    """The endpoint, held until the transaction ends. Raises NotFound, also for one that has been deleted."""
+    """Locks the endpoint until the transaction ends. Raises NotFound, also for a deleted endpoint."""
     endpoint = await events.lock_endpoint(tx, endpoint_id)
     if endpoint is None or endpoint.is_deleted:
         raise no_endpoint(endpoint_id)
@@ -88,7 +88,7 @@ async def rotate(
 ) -> AsyncIterator[tuple[PartnerTx, Rotated]]:
     """Makes a new signing secret, in a transaction that commits when the block ends.
 
-    The present secret signs beside the new one during the overlap, and no older one for longer.
+    During the overlap the present secret signs too, and older ones no longer than that.
     Raises NotFound, or Conflict when there would be more than MAX_SECRETS.
     """
     now = runtime.now()
@@ -122,7 +122,7 @@ async def _keep(
     now: datetime,
     until: datetime,
 ) -> None:
-    """The present secret signs until then, sealed for its new row."""
+    """Keeps the present secret signing until then, sealed for its new row."""
     others = await webhook_secrets.signing(tx, endpoint_id, now)
     if len(others) + 2 > MAX_SECRETS:
         words = f"{len(others) + 1} secrets sign already. Wait until one has expired, or rotate with"

@@ -1,4 +1,4 @@
-"""Webhook endpoints: registered, changed, tested and removed."""
+"""Webhook endpoints: created, changed and deleted."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -42,8 +42,8 @@ async def create_endpoint(
 ) -> AsyncIterator[tuple[PartnerTx, Endpoint, str]]:
     """Creates an endpoint in a transaction that commits when the block ends.
 
-    Yields the endpoint and its signing secret, which is shown this once. Raises Forbidden where the key may
-    not read what it wants to be told.
+    Yields the endpoint and its signing secret, which is shown only now. Raises Forbidden if the key may not
+    read the events that the endpoint subscribes to.
     """
     subscriptions.require_types(caller, new.event_types)
     await _check_url(runtime, caller, new.url)
@@ -70,7 +70,7 @@ async def create_endpoint(
 
 
 async def _check_url(runtime: Runtime, principal: Principal, url: str) -> None:
-    """Told at once, where the name has an address. What counts is the look at each connection."""
+    """Checks the URL's addresses early, to report faults at once. Each connection checks them again."""
     try:
         await runtime.outbound.check_host(url, await networks.look_at(runtime, principal))
     except UrlRefused as refused:
@@ -87,7 +87,7 @@ async def get_endpoint(runtime: Runtime, principal: Principal, endpoint_id: UUID
 
 
 async def find_endpoint(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> Endpoint:
-    """Also one that has been deleted, for its deliveries."""
+    """Returns an endpoint, also a deleted one, for its deliveries."""
     async with runtime.reading(principal) as tx:
         record = await events.get_endpoint(tx, endpoint_id)
     if record is None:
@@ -103,10 +103,10 @@ async def list_endpoints(runtime: Runtime, principal: Principal, page: PageReque
 async def update_endpoint(
     runtime: Runtime, caller: Caller, endpoint_id: UUID, values: dict[str, Any]
 ) -> Endpoint:
-    """URL, description, event types, or enabled/disabled.
+    """Changes URL, description, event types, or enabled/disabled.
 
-    Raises Forbidden where the key may not read what the endpoint would be told, either where it is told now
-    or what is new.
+    Raises Forbidden if the key may not read the events that the endpoint would receive, by its present types
+    or by the new ones.
     """
     if "event_types" in values:
         subscriptions.require_types(caller, [EventType(type) for type in values["event_types"]])
@@ -131,7 +131,7 @@ async def update_endpoint(
 
 
 async def delete_endpoint(runtime: Runtime, principal: Principal, endpoint_id: UUID) -> None:
-    """Ends what waits for it. Its deliveries stay readable for as long as others do."""
+    """Deletes an endpoint and ends its waiting deliveries. Its deliveries stay readable as long as others."""
     now = runtime.now()
     async with runtime.transaction(principal) as tx:
         await lock(tx, endpoint_id)

@@ -9,13 +9,13 @@ from app.services.access.identities import Caller
 
 
 def may_read(caller: Caller, type: str) -> bool:
-    """An event of this type, which may be one that only a later release knows."""
+    """Whether the key may read events of this type, which may be one that only a later release knows."""
     known = _known(type)
     return caller.scopes >= EVERY_SCOPE if known is None else EVENTS[known].scope in caller.scopes
 
 
 def require_types(caller: Caller, wanted: Sequence[EventType]) -> None:
-    """For an endpoint that is to be told of these; of every type where there are none. Raises Forbidden."""
+    """Requires the scopes for these event types; for every type if none is given. Raises Forbidden."""
     if not wanted:
         missing = sorted(EVERY_SCOPE - caller.scopes)
         if missing:
@@ -36,8 +36,8 @@ def require_types(caller: Caller, wanted: Sequence[EventType]) -> None:
 
 
 def require_stored(caller: Caller, stored: Sequence[str]) -> None:
-    """As `require_types`, for the types that an endpoint has already. One that this release does not know
-    comes from a later release, which has looked at it."""
+    """Like `require_types`, for the types that an endpoint has already. A type unknown to this release comes
+    from a later release, which has checked it."""
     if EVERY_TYPE in stored:
         require_types(caller, ())
     elif known := [type for type in EventType if type.value in stored]:
@@ -45,7 +45,7 @@ def require_stored(caller: Caller, stored: Sequence[str]) -> None:
 
 
 def require_event(caller: Caller, type: str) -> None:
-    """For one event that is to be sent again. Raises Forbidden."""
+    """Requires the scope for one event that is to be sent again. Raises Forbidden."""
     known = _known(type)
     require_types(caller, () if known is None else [known])
 
