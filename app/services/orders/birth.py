@@ -1,7 +1,7 @@
 """The birth of an order: its row, its batches, its first events and wake-ups.
 
-How its devices reach the database differs: by arrays where they come by JSON (`storage`), in SQL where they
-are staged already (`import_commit`). Everything else about a new order is said here.
+How its devices reach the database differs: by arrays where they come by JSON (`order_writer`), in SQL where
+they are staged already (`imports.commit`). Everything else about a new order is said here.
 """
 
 from collections.abc import Collection, Iterable
