@@ -66,6 +66,9 @@ HOLDS: Final[Mapping[HoldReason, HoldTerms]] = MappingProxyType(
     }
 )
 
+_CODE_OF: Final = {reason.value: min(terms.codes) for reason, terms in HOLDS.items()}
+"""The code of a stored reason that has but one. Of consent, its state decides."""
+
 HIDES_CONSENT = frozenset({NOT_UNDERSTOOD, "customers_not_read"})
 """Troubles of a connection for which consent that has been given is not seen."""
 STOPS_SOME = HIDES_CONSENT | {"credential_missing"}
@@ -155,7 +158,7 @@ def of_batch(batch: BatchFacts, connection: ConnectionFacts) -> list[Hold]:
 def _stored(reason: str, batch: BatchFacts) -> Hold:
     """A batch that is held changes with its reasons only."""
     if reason != HoldReason.CONSENT:
-        return Hold(reason, reason, batch.updated_at)
+        return Hold(reason, _CODE_OF.get(reason, reason), batch.updated_at)
     code = "consent_revoked" if batch.consent is ConsentState.REVOKED else "consent_missing"
     words = None if batch.consent is None else f"The customer's consent is {batch.consent.value}."
     return Hold(reason, code, batch.updated_at, words)
