@@ -66,6 +66,9 @@ HOLDS: Final[Mapping[HoldReason, HoldTerms]] = MappingProxyType(
     }
 )
 
+_CODE_OF: Final = {reason.value: min(terms.codes) for reason, terms in HOLDS.items()}
+"""The code of a stored reason that has but one. Of consent, its state decides."""
+
 HIDES_CONSENT = frozenset({NOT_UNDERSTOOD, "customers_not_read"})
 """Connection troubles during which consent that was given is not noticed."""
 STOPS_SOME = HIDES_CONSENT | {"credential_missing"}
@@ -154,7 +157,7 @@ def of_batch(batch: BatchFacts, connection: ConnectionFacts) -> list[Hold]:
 def _stored(reason: str, batch: BatchFacts) -> Hold:
     """A stored reason. It began at the last update, because a held batch changes only with its reasons."""
     if reason != HoldReason.CONSENT:
-        return Hold(reason, reason, batch.updated_at)
+        return Hold(reason, _CODE_OF.get(reason, reason), batch.updated_at)
     code = "consent_revoked" if batch.consent is ConsentState.REVOKED else "consent_missing"
     words = None if batch.consent is None else f"The customer's consent is {batch.consent.value}."
     return Hold(reason, code, batch.updated_at, words)

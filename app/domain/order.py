@@ -53,7 +53,7 @@ def compute_state(counts: Mapping[RegistrationState, int], *, has_open_batches: 
 
 
 def _all_waiting(present: Mapping[RegistrationState, int]) -> bool:
-    """Whether rows wait for consent and none is under way: then the order is held."""
+    """Whether all devices that are not over are held: only then the order is held."""
     moving = (OPEN | {RegistrationState.UNKNOWN}) - {RegistrationState.HELD}
     return RegistrationState.HELD in present and not moving & present.keys()
 

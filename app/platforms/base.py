@@ -207,8 +207,7 @@ class Registers(Protocol):
         ...
 
     async def poll(self, access: Access, customer_tenant_id: UUID, sent: Accepted) -> Progress:
-        """Asks for progress. `sent` has the ids that are still open, none of them None. Raises Refused if one is
-        unknown."""
+        """Asks for progress. `sent` has the open ids, none of them None. Raises Refused if one is unknown."""
         ...
 
 

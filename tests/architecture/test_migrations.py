@@ -20,7 +20,7 @@ FIRST_RELEASE = {"0001", "0002"}
 
 READ_WHOLE = {
     "api_keys", "batches", "connections", "consents", "customers", "deliveries", "events", "idempotency_keys",
-    "orders", "partners", "webhook_endpoints",
+    "imports", "orders", "partners", "vendor_profiles", "webhook_endpoints",
 }  # fmt: skip
 """The tables that the release before reads with `*`."""
 ENDING = "table_locks.end_prepared_statements(op.get_bind())"
@@ -219,9 +219,9 @@ def test_what_the_release_before_could_not_live_with_is_found(body: str, why: st
     "body",
     [
         "op.create_table('later', sa.Column('id', sa.Uuid(), nullable=False))",
-        "op.add_column('imports', sa.Column('x', sa.Text(), nullable=True))",
-        "op.add_column('imports', sa.Column('x', sa.Integer(), server_default='0', nullable=False))",
-        "op.execute('ALTER TABLE imports ADD COLUMN x integer DEFAULT 0 NOT NULL')",
+        "op.add_column('import_rows', sa.Column('x', sa.Text(), nullable=True))",
+        "op.add_column('import_rows', sa.Column('x', sa.Integer(), server_default='0', nullable=False))",
+        "op.execute('ALTER TABLE import_rows ADD COLUMN x integer DEFAULT 0 NOT NULL')",
         f"op.add_column('orders', sa.Column('x', sa.Text()))\n    {ENDING}",
         "op.execute('ALTER TABLE orders ADD CONSTRAINT c CHECK (true)')",
         "op.drop_index('ix_orders')",

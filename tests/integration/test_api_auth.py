@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,7 +12,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from app.domain.scope import Scope
 from app.services.access import identities
 from tests.integration.test_api_bad_input import TUPLE, problem_of
-from tests.support.document import api
+from tests.support.document import api, openapi
 from tests.support.import_scene import preview, tuple_sheet
 from tests.support.world import Partner, World
 
@@ -139,16 +140,11 @@ def scope_of(method: str, path: str) -> Scope | None:
     return None if family is None else Scope(f"{family}:{'read' if reads else 'write'}")
 
 
-BODIES = {
-    ":record-outcome": {"outcome": "registered"},
-    "/consent:record": {"state": "revoked", "note": "n"},
-}
-"""By the end of the path: bodies that are checked before the id."""
-
-
-def body_for(method: str, path: str) -> dict[str, str] | None:
-    found = next((body for end, body in BODIES.items() if path.endswith(end)), None)
-    return {} if method == "PATCH" else found
+def body_for(method: str, path: str) -> dict[str, Any] | None:
+    """The document's example, because some bodies are looked at before the id."""
+    contents = openapi()["paths"][path][method.lower()].get("requestBody", {}).get("content", {})
+    example: dict[str, Any] | None = contents.get("application/json", {}).get("example")
+    return example
 
 
 async def test_every_route_asks_for_its_own_scope_and_no_other(world: World) -> None:

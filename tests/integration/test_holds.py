@@ -12,7 +12,7 @@ from app.services.connections import customer_readings
 from tests.integration.test_api_orders import get, tuple_of
 from tests.support.world import Partner, World
 
-APPROVAL = "approval"
+APPROVAL = "made_up"
 """A reason that this release does not know, stored with SQL as a later release would."""
 
 

@@ -34,6 +34,7 @@ RELEASED = [
     "getErrorCode",
     "getMe",
     "getLimits",
+    "getStatus",
     "createOrder",
     "listOrders",
     "getOrder",
@@ -46,6 +47,7 @@ RELEASED = [
     "listDevices",
     "getDevice",
     "listBatches",
+    "listBatchesOfOrder",
     "getBatch",
     "createImport",
     "listImports",
@@ -85,6 +87,7 @@ RELEASED = [
     "updateWebhookEndpoint",
     "deleteWebhookEndpoint",
     "testWebhookEndpoint",
+    "rotateWebhookSecret",
     "listWebhookEndpointDeliveries",
     "listWebhookDeliveries",
     "getWebhookDelivery",
@@ -137,9 +140,9 @@ def test_an_operations_id_is_a_short_verb_and_noun(name: str) -> None:
 
 def test_operation_ids_are_unique_and_stay() -> None:
     ids = [operation["operationId"] for operation in OPERATIONS.values()]
+    assert sorted(ids) == sorted(RELEASED)
     ids += [webhook["post"]["operationId"] for webhook in DOCUMENT["webhooks"].values()]
     assert len(ids) == len(set(ids))
-    assert set(RELEASED) - set(ids) == set()
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -54,6 +54,6 @@ def test_a_batch_can_be_held_by_several_reasons_each_with_its_time() -> None:
 
 
 def test_a_stored_reason_that_only_a_later_release_knows_holds_by_its_name() -> None:
-    both = replace(HELD, holds=["approval", "consent"])
-    assert [hold.code for hold in of_batch(both, API)] == ["approval", "consent_missing"]
-    assert [hold.code for hold in of_batch(both, PORTAL)] == ["approval", "consent_missing"]
+    both = replace(HELD, holds=["made_up", "consent"])
+    assert [hold.code for hold in of_batch(both, API)] == ["made_up", "consent_missing"]
+    assert [hold.code for hold in of_batch(both, PORTAL)] == ["made_up", "consent_missing"]

@@ -34,7 +34,7 @@ def checked(name: str) -> list[tuple[int, CheckedDevice]]:
 
 def test_every_file_has_its_right_answer() -> None:
     assert {path.name for path in WILD.iterdir()} - {"right-answers.toml"} == set(ANSWERS)
-    assert len(ANSWERS) == 50
+    assert len(ANSWERS) >= 50
 
 
 @pytest.mark.parametrize("name", ANSWERS)

@@ -1,4 +1,4 @@
-"""The tables. PostgreSQL 15 or newer; every row except a heartbeat belongs to a partner.
+"""The tables. PostgreSQL 15 or newer; rows belong to a partner, except those of the service itself.
 
 Each file has the tables of one noun. What SQLAlchemy cannot express (row-level security, triggers, roles) is
 only in the migrations.
