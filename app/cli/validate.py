@@ -163,7 +163,7 @@ def _order_rules(platform: str, group_tag: str | None) -> OrderRules:
     rules = Rules(capabilities.identities)
     if group_tag is not None and len(group_tag) > rules.max_group_tag:
         raise Stop(f"A group tag has at most {rules.max_group_tag} characters.")
-    return OrderRules(rules, capabilities.max_devices, group_tag or "")
+    return OrderRules(rules, capabilities.max_devices, group_tag or "", capabilities.one_spelling)
 
 
 def _profile(path: Path | None) -> Profile | None:

@@ -19,14 +19,15 @@ def tag_key(group_tag: str) -> str:
 class Spellings:
     """One customer's group tags, each in the spelling that was seen first."""
 
-    def __init__(self, known: Mapping[str, str] | None = None) -> None:
-        """`known`: spellings by `tag_key`."""
+    def __init__(self, known: Mapping[str, str] | None = None, *, one_each: bool = True) -> None:
+        """`known`: spellings by `tag_key`. `one_each`: the platform takes one spelling of each tag."""
         self._of = dict(known or {})
+        self._one_each = one_each
 
     def conflict(self, group_tag: str) -> Finding | None:
         """A finding if the customer already has this tag in another spelling."""
         spelling = self._of.setdefault(tag_key(group_tag), group_tag)
-        if spelling == group_tag:
+        if spelling == group_tag or not self._one_each:
             return None
         words = (
             f"The platform cannot tell {quoted(group_tag)} from {quoted(spelling)}, which is there already."

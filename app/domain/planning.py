@@ -50,6 +50,8 @@ class OrderRules:
     """The most devices in one batch."""
     group_tag: str = ""
     """The tag for rows that name none; empty while that is not known."""
+    one_spelling: bool = True
+    """Whether the platform takes one spelling of each group tag."""
 
 
 class Plan:
@@ -74,7 +76,7 @@ class Plan:
         self._order = order
         self._now = now
         self._compared = Compared(late, lambda row: self.rows[row - 1].line_ref)
-        self._spellings = Spellings(known_tags)
+        self._spellings = Spellings(known_tags, one_each=order.one_spelling)
         self._cutting = Cutting(order.max_devices)
         self._filling: dict[str, int] = {}
         """The index of the batch that is being filled, by group tag."""

@@ -48,7 +48,7 @@ class Review:
         self._order = order
         self._now = now
         self._compared = Compared(late)
-        self._spellings = Spellings()
+        self._spellings = Spellings(one_each=order.one_spelling)
         self._cutting = Cutting(order.max_devices)
 
     @property

@@ -60,6 +60,11 @@ class Capabilities:
     group_tags: TagUse
     retired: bool = False
 
+    @property
+    def one_spelling(self) -> bool:
+        """Whether it takes one spelling of each group tag: it cannot have two groups of one name."""
+        return self.group_tags is TagUse.GROUP
+
 
 # --- access -------------------------------------------------------------------------------------
 

@@ -169,6 +169,29 @@ async def test_a_file_takes_the_same_way(scene: Scene) -> None:
     assert_once(scene.desk, 9)
 
 
+@pytest.mark.parametrize("as_file", [False, True])
+async def test_a_platform_without_group_tags_refuses_no_spelling_of_one(scene: Scene, as_file: bool) -> None:
+    world = scene.world
+    await scene.consent()
+    tags = ["Sales", "SALES", "sales"]
+    rows = [{**row, "group_tag": tag} for row, tag in zip(devices(3), tags, strict=True)]
+    if as_file:
+        header, *lines = tuple_sheet(3).decode().splitlines()
+        lines = [f"{line},{tag}" for line, tag in zip(lines, tags, strict=True)]
+        data = "\r\n".join([f"{header},Group Tag", *lines]).encode()
+        import_id = await upload(world, scene.partner, data, reference="PO-2")
+        await work_imports(world)
+        found = await committed(world, scene.partner, import_id)
+        order_id = UUID(found["orders"][0]["order_id"])
+    else:
+        response = await world.post_order(scene.partner, rows)
+        order_id = UUID(response.json()["id"])
+    await world.work()
+    found_rows = await world.rows(scene.partner, order_id)
+    assert [(row["group_tag"], row["state"]) for row in found_rows] == [(tag, "registered") for tag in tags]
+    assert_once(scene.desk, 3)
+
+
 async def test_a_device_that_the_platform_does_not_take_is_refused_before_it_is_sent(scene: Scene) -> None:
     response = await scene.world.post_order(scene.partner, [{"product_key": "9876500000001"}])
     row = (await scene.world.rows(scene.partner, UUID(response.json()["id"])))[0]

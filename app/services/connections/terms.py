@@ -29,7 +29,7 @@ def order_rules(runtime: Runtime, customer: OrderableCustomer, group_tag: str | 
         max_group_tag=settings.max_group_tag,
         objection=_objection(settings, platform, tag) if customer.mode is ConnectionMode.PORTAL else None,
     )
-    return OrderRules(rules, batch_size(settings, platform), tag)
+    return OrderRules(rules, batch_size(settings, platform), tag, platform.capabilities.one_spelling)
 
 
 def _objection(

@@ -127,7 +127,7 @@ async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
             if not await leases.renew(tx, leases.IMPORTS, claim, until):
                 raise LostClaim
             rows = await import_rows.valid_between(tx, claim, after=after, upto=after + CHUNK)
-            errors = await _errors_in(tx, rows, spellings, patterns)
+            errors = await _errors_in(runtime, tx, rows, spellings, patterns)
             if errors:
                 await import_rows.invalidate(
                     tx,
@@ -144,6 +144,7 @@ async def _look_again(runtime: Runtime, claim: ImportClaim, stopping: Callable[[
 
 
 async def _errors_in(
+    runtime: Runtime,
     tx: PartnerTx,
     rows: Sequence[ValidRow],
     spellings: dict[UUID, Spellings],
@@ -156,7 +157,7 @@ async def _errors_in(
         of_customer.setdefault(row.customer_id, []).append(row)
     for customer_id, own in of_customer.items():
         if customer_id not in spellings:
-            spellings[customer_id] = Spellings(await group_tags.known(tx, customer_id))
+            spellings[customer_id] = await _spellings(runtime, tx, customer_id)
         known = spellings[customer_id]
         found = await earlier_registrations.compare(
             tx, customer_id, [row.names for row in own], patterns=patterns
@@ -167,6 +168,13 @@ async def _errors_in(
             if error is not None:
                 errors.append((row.row_number, error))
     return errors
+
+
+async def _spellings(runtime: Runtime, tx: PartnerTx, customer_id: UUID) -> Spellings:
+    customer = await customers.get_orderable(tx, customer_id)
+    assert customer is not None  # staged rows are of known customers, which are not deleted
+    capabilities = runtime.platforms[customer.platform].capabilities
+    return Spellings(await group_tags.known(tx, customer_id), one_each=capabilities.one_spelling)
 
 
 # --- one order ----------------------------------------------------------------------------------

@@ -270,7 +270,8 @@ async def _judge(tx: PartnerTx, checker: Checker, examined: Sequence[Examined], 
     for customer_id, places in of_customer.items():
         order = checker.orders[customer_id]
         if order.spellings is None:
-            order.spellings = Spellings(await group_tags.known(tx, customer_id))
+            known = await group_tags.known(tx, customer_id)
+            order.spellings = Spellings(known, one_each=order.rules.one_spelling)
         devices = [examined[place].device.names for place in places]
         found = await earlier_registrations.compare(tx, customer_id, devices, patterns=patterns)
         for place, findings in zip(places, found, strict=True):
