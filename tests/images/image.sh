@@ -31,6 +31,7 @@ build_and_run() {
     if [ -z "${KEEP:-}" ] && awk '/^MemAvailable:/ { exit $2 < 8000000 }' /proc/meminfo; then
         mount -t tmpfs -o mode=711,size=5g tmpfs "$WORK"
     fi
+    mkdir -p /var/lib/containers # Debian makes it with the first use
     mount -t tmpfs tmpfs /var/lib/containers # where buildah would leave a cache
     mkdir -m 711 "$WORK/installations"
     tests/images/build.sh
