@@ -153,6 +153,22 @@ async def test_an_acceptance_that_names_no_job_is_looked_up_in_the_listing(world
     assert not await world.calls("status")
 
 
+async def test_a_listing_that_was_not_read_at_all_sends_nothing_again(world: World) -> None:
+    """Time went by without a page: that says nothing about the devices."""
+    partner = await world.partner()
+    await world.arm({"operation": "create", "kind": "no_location"})
+    await world.arm({"operation": "list_devices", "kind": "hold", "phase": "before", "count": 2})
+    order = await world.order(partner, tuples(3))
+
+    async with world.another(upstream_timeout_s=0.8, step_timeout_s=0.9) as hasty:
+        await hasty.work()
+    await world.let_go()
+
+    await _assert_registered(world, partner, order.view.record.id, 3)
+    assert len(await world.calls("list_devices")) == 3
+    assert not await world.calls("append"), "nothing is sent again"
+
+
 async def test_failures_behind_an_acceptance_that_names_no_job_are_told_by_a_second_sending(
     world: World,
 ) -> None:

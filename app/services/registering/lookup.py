@@ -22,7 +22,7 @@ from app.domain import schedule
 from app.domain.batch import BatchState
 from app.domain.registration import RegistrationState, is_with_customer
 from app.domain.same_device import Named, is_same
-from app.domain.upstream import UpstreamFailure
+from app.domain.upstream import OutcomeUnknown, Said, UpstreamFailure
 from app.kernel.telemetry import logger
 from app.platforms.base import ListedDevice, Lists
 from app.runtime import Runtime
@@ -107,13 +107,17 @@ async def _read_as_attempt(
 
 
 async def _read(runtime: Runtime, claim: Claim, access: ConnectionAccess, lists: Lists) -> _Listing:
+    """Raises UpstreamFailure, also if time ran out before the first page."""
     listing = _Listing()
     pages = runtime.settings.lookup_pages
     try:
         async with asyncio.timeout(runtime.settings.step_timeout_s * READING_SHARE):
             async for device in lists.listed(access, claim.entra_tenant_id, claim.group_tag, max_pages=pages):
                 listing.add(device)
-    except TimeoutError:
+    except TimeoutError as error:
+        if not listing.devices:  # not even a page, which says nothing about any device
+            unread = Said(description="The platform's list of devices could not be read in time.")
+            raise OutcomeUnknown(unread, answered=False) from error
         listing.whole = False
     if listing.devices >= pages * lists.devices_a_page:
         listing.whole = False
