@@ -13,6 +13,7 @@ from app.db.searching import Search, equal, page_of
 from app.db.sql import columns, execute, fetch_all_as, fetch_one, fetch_one_as, insert
 from app.domain.consent import CONSENT_TRANSITIONS, Consent, ConsentChange, ConsentState
 from app.domain.customer import Customer, OrderableCustomer
+from app.domain.hold import HoldReason, of_customer
 from app.domain.ids import PartnerId
 from app.domain.transitions import require
 from app.kernel.transactions import PartnerTx, SystemTx
@@ -139,6 +140,11 @@ async def consent_for_share(tx: PartnerTx, customer_id: UUID) -> ConsentState | 
         id=customer_id,
     )
     return None if row is None else ConsentState(row["state"])
+
+
+async def holds_for_share(tx: PartnerTx, customer_id: UUID) -> frozenset[HoldReason]:
+    """The customer's reasons to hold work, locked until the transaction ends as `consent_for_share` does."""
+    return of_customer(await consent_for_share(tx, customer_id))
 
 
 async def consent_for_update(tx: PartnerTx, customer_id: UUID) -> Consent | None:

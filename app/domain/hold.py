@@ -1,9 +1,9 @@
 """Holds: the reasons for which a batch waits. A batch may be sent when it has none left.
 
 A new reason is a line in `HOLDS`. If it applies to single orders, as `approval` would, it is stored with the
-batches: `of_new_work` gives it, and the service that ends it removes it with `app.db.holds`. If it applies to
-all work of a connection at once, as `maintenance` would, it is stored with the connection: `of_batch` derives
-it, and `app.db.holds.takes_work` skips such connections.
+batches: the service that makes the order adds it to those of `of_customer`, and the service that ends it
+removes it with `app.db.holds`. If it applies to all work of a connection at once, as `maintenance` would, it
+is stored with the connection: `of_batch` derives it, and `app.db.holds.takes_work` skips such connections.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -130,13 +130,8 @@ class ConnectionFacts:
     """None: not looked up."""
 
 
-def of_new_work(consent: ConsentState | None) -> frozenset[HoldReason]:
-    """The reasons that are stored with new work: at present those of its customer."""
-    return of_customer(consent)
-
-
 def of_customer(consent: ConsentState | None) -> frozenset[HoldReason]:
-    """The reasons of the customer: checked when work is stored, and again before it is sent."""
+    """The customer's reasons, which hold new work. They are checked again before it is sent."""
     may_send = consent is not None and lets_pass(consent)
     return frozenset() if may_send else frozenset({HoldReason.CONSENT})
 

@@ -9,7 +9,7 @@ import pytest
 from app.domain.batch import OPEN_BATCH, BatchState
 from app.domain.catalogue import CATALOGUE
 from app.domain.consent import ConsentState, lets_pass
-from app.domain.hold import HOLDS, Hold, HoldReason, Place, first_state, of_batch, of_new_work
+from app.domain.hold import HOLDS, Hold, HoldReason, Place, first_state, of_batch, of_customer
 from tests.unit.test_domain_waiting import API, HELD, NOW, PORTAL, QUEUED, SUBMITTED, TROUBLE
 
 
@@ -35,7 +35,7 @@ def test_whatever_holds_a_batch_is_told_by_a_code_of_its_reason() -> None:
 
 @pytest.mark.parametrize("consent", [None, *ConsentState])
 def test_new_work_is_held_exactly_while_consent_does_not_let_it_pass(consent: ConsentState | None) -> None:
-    reasons = of_new_work(consent)
+    reasons = of_customer(consent)
     expected = set() if consent is not None and lets_pass(consent) else {HoldReason.CONSENT}
     assert reasons == expected
     assert first_state(reasons) is (BatchState.HELD if expected else BatchState.QUEUED)

@@ -20,7 +20,7 @@ from app.db.leases import LostClaim
 from app.domain.catalogue import Finding
 from app.domain.event import EventType
 from app.domain.group_tag import Spellings, tag_of
-from app.domain.hold import of_new_work
+from app.domain.hold import of_customer
 from app.domain.imports import ImportState, Verdict, order_reference, ready_state, suffix_of
 from app.domain.order import Order
 from app.domain.staged import StagedBatch, ValidRow
@@ -198,7 +198,7 @@ async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Par
         raise LostClaim
     customer = await customers.get_orderable(tx, part.customer_id)
     assert customer is not None  # staged rows have known customers, which are not deleted
-    holds = of_new_work(customer.consent_state)
+    holds = of_customer(customer.consent_state)
     order = await birth.add(
         tx,
         customer,
@@ -215,7 +215,7 @@ async def _store(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, part: _Par
     batch_ids = await birth.add_batches(tx, order, sizes, holds=holds, now=now)
     await _store_rows(tx, claim, order, planned, batch_ids, now=now)
     # Consent is checked again under a lock, but only now: the lock must not be held for a minute.
-    if holds != of_new_work(await customers.consent_for_share(tx, part.customer_id)):
+    if holds != await customers.holds_for_share(tx, part.customer_id):
         raise _ConsentChanged
     await imports.add_order(
         tx, claim.id, suffix=part.suffix, customer_id=part.customer_id, order_id=order.id, now=now

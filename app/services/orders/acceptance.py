@@ -17,7 +17,7 @@ from app.domain.catalogue import Finding
 from app.domain.connection import ConnectionMode
 from app.domain.customer import OrderableCustomer
 from app.domain.errors import Conflict, FieldError, Unprocessable
-from app.domain.hold import HoldReason, of_new_work
+from app.domain.hold import HoldReason, of_customer
 from app.domain.identity import Given
 from app.domain.planning import OrderRules, Plan, PlannedRow
 from app.domain.quota import Quota
@@ -100,7 +100,7 @@ async def preview(runtime: Runtime, principal: Principal, new: NewOrder) -> Prev
     _refuse_if_asked(new, plan)
     if taken is not None:
         raise _reference_taken(new, taken)
-    holds = of_new_work(basis.customer.consent_state)
+    holds = of_customer(basis.customer.consent_state)
     return Preview(plan, holds, basis.customer.mode)
 
 
@@ -235,7 +235,7 @@ async def _store(
     """Raises _Late if the rows must be planned again."""
     now = runtime.now()
     # Consent is read again under a lock, so that it cannot be revoked before this order is stored.
-    holds = of_new_work(await customers.consent_for_share(tx, new.customer_id))
+    holds = await customers.holds_for_share(tx, new.customer_id)
     order = await birth.add(
         tx,
         customer,

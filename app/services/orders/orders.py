@@ -12,7 +12,7 @@ from app.db.paging import Page, PageRequest
 from app.domain.actor import Principal
 from app.domain.batch import BatchState, Cutting
 from app.domain.errors import Conflict, NotFound
-from app.domain.hold import HoldReason, of_new_work
+from app.domain.hold import HoldReason
 from app.domain.identity import IdentityKind
 from app.domain.order import FINAL, Order, OrderState, StoredOrder, compute_state
 from app.domain.registration import RETRYABLE, RegistrationState
@@ -131,7 +131,7 @@ async def retry_failed(
         if found is None:
             raise NotFound("not_found", f"There is no order {order_id}.")
         # Locks the consent before the order, as changes of consent do, to avoid deadlocks.
-        holds = of_new_work(await customers.consent_for_share(tx, found.customer_id))
+        holds = await customers.holds_for_share(tx, found.customer_id)
         order = await orders.lock(tx, order_id)
         if order is None:
             raise NotFound("not_found", f"There is no order {order_id}.")

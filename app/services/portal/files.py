@@ -17,7 +17,6 @@ from app.domain.actor import Principal
 from app.domain.batch import Batch, BatchState, BatchSummary
 from app.domain.connection import Connection, ConnectionMode
 from app.domain.errors import Conflict, NotFound, Unprocessable
-from app.domain.hold import of_customer
 from app.domain.identity import IdentityKind
 from app.domain.order import Order
 from app.domain.portal_file import FileFormat
@@ -131,7 +130,7 @@ async def _refuse_unready(tx: PartnerTx, batch: Batch) -> None:
     if state is BatchState.CANCELLED:
         raise Conflict("invalid_state", "The batch was cancelled: its file must not be uploaded.")
     if state is BatchState.HELD or (
-        state is BatchState.QUEUED and of_customer(await customers.consent_for_share(tx, batch.customer_id))
+        state is BatchState.QUEUED and await customers.holds_for_share(tx, batch.customer_id)
     ):
         raise Conflict("invalid_state", NO_CONSENT)
 

@@ -21,7 +21,6 @@ from app.db.leases import GIVEN_UP, LostClaim
 from app.db.registrations import Outcome, SendableRow
 from app.domain.batch import BatchState
 from app.domain.errors import Conflict, NotFound, Unprocessable
-from app.domain.hold import of_customer
 from app.domain.portal_file import FileFormat
 from app.domain.registration import (
     MAX_TRANSIENT_ATTEMPTS,
@@ -357,7 +356,7 @@ async def _claim(
     connection = await connections.get(tx, batch.connection_id)
     assert connection is not None  # a foreign key holds it
     format = format_of(runtime, connection)
-    holds = of_customer(await customers.consent_for_share(tx, batch.customer_id))
+    holds = await customers.holds_for_share(tx, batch.customer_id)
     claim = await batches.claim_by_hand(
         tx, batch_id, owner=uuid4(), now=now, lease=runtime.settings.lease, settled=settled
     )

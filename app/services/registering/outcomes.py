@@ -13,7 +13,6 @@ from app.db.registrations import Outcome, SendableRow, Settled
 from app.domain import schedule
 from app.domain.actor import Principal
 from app.domain.batch import BatchState, cut, halves
-from app.domain.hold import of_customer
 from app.domain.order import StoredOrder
 from app.domain.registration import (
     CORRECTIONS,
@@ -304,7 +303,7 @@ async def hold_batch(runtime: Runtime, claim: Claim) -> None:
     """
     now = runtime.now()
     async with runtime.transaction(claim) as tx:
-        reasons = of_customer(await customers.consent_for_share(tx, claim.customer_id))
+        reasons = await customers.holds_for_share(tx, claim.customer_id)
         await _lock(tx, claim)
         if not reasons:
             await release(tx, claim, now, now)

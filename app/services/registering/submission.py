@@ -16,7 +16,6 @@ from app.db.ids import new_row_id
 from app.db.leases import LostClaim
 from app.domain import request_id
 from app.domain.batch import SMALLEST_SPLIT, BatchState
-from app.domain.hold import of_customer
 from app.domain.upstream import (
     NoRelationship,
     NotSent,
@@ -102,7 +101,7 @@ async def _open(runtime: Runtime, claim: Claim) -> tuple[_Intent | None, Connect
     intent: _Intent | None = None
     async with runtime.transaction(claim) as tx:
         unsent = claim.state is BatchState.QUEUED and not claim.uncertain
-        held = unsent and bool(of_customer(await customers.consent_for_share(tx, claim.customer_id)))
+        held = unsent and bool(await customers.holds_for_share(tx, claim.customer_id))
         if not held:
             access = await read_access(runtime, tx, claim.connection_id)
             if access.abilities.group_tags is None:
