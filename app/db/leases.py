@@ -52,20 +52,20 @@ class Leased:
     @property
     def given_up(self) -> str:
         """SQL that ends a claim."""
-        return f"{self.owner} = NULL, {self.until} = NULL, {self.worker} = NULL"
+        return ", ".join(f"{name} = NULL" for name in self.ended)
 
     @property
     def given_up_by_owner(self) -> str:
         """SQL that ends the claim only if the parameter owner still has it."""
         mine = f"CASE WHEN {self.owner} = :owner THEN NULL ELSE"
-        return ", ".join(f"{name} = {mine} {name} END" for name in self.nobody)
+        return ", ".join(f"{name} = {mine} {name} END" for name in self.ended)
 
     def kept(self, until: datetime) -> dict[str, datetime]:
         """The values that renew a claim, for an update together with others."""
         return {self.until: until}
 
     @property
-    def nobody(self) -> dict[str, None]:
+    def ended(self) -> dict[str, None]:
         """The values that end a claim, for an update together with others."""
         return dict.fromkeys((self.owner, self.until, self.worker))
 
@@ -88,8 +88,6 @@ TOKENS: Final = Leased("connections", "c.token_owner IS NOT NULL", "token_")
 """Refresh tokens that are being redeemed, by one process at a time."""
 READINGS: Final = Leased("connections", "c.reading_owner IS NOT NULL", "reading_")
 """Customers lists that are being read, by one worker at a time."""
-GIVEN_UP: Final = BATCHES.nobody
-"""The values that end a claim, in tables with one kind of claim."""
 
 
 class LostClaim(Exception):

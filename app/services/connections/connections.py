@@ -188,7 +188,7 @@ async def update(
     values = {**plain, **named, **sealed, **_emptied(emptied), "updated_at": runtime.now()}
     if "refresh_token" in values:
         # Ends the claim, so that a call that is redeeming the old token does not overwrite the new one.
-        values |= TOKENS.nobody
+        values |= TOKENS.ended
     try:
         async with runtime.transaction(principal) as tx:
             before = await connections.hold_identity(tx, connection_id, for_change=True)

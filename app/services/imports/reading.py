@@ -19,7 +19,7 @@ from anyio import from_thread
 from app.db import customers, group_tags, import_rows, imports
 from app.db.engine import encode_json
 from app.db.imports import ImportClaim
-from app.db.leases import GIVEN_UP, IMPORTS
+from app.db.leases import IMPORTS
 from app.domain.catalogue import Finding
 from app.domain.errors import Refusal
 from app.domain.event import EventType
@@ -331,7 +331,7 @@ async def refuse(runtime: Runtime, claim: ImportClaim, code: str, words: str) ->
 
 async def release(runtime: Runtime, tx: PartnerTx, claim: ImportClaim, values: dict[str, Any]) -> None:
     """Writes this claim's last values and releases it. Raises LostClaim."""
-    given_up = {**GIVEN_UP, "attempts": 0, "updated_at": runtime.now()}
+    given_up = {**IMPORTS.ended, "attempts": 0, "updated_at": runtime.now()}
     await imports.write_claimed(tx, claim, {**given_up, **values})
     if "state" in values:
         reached = ImportState(values["state"])

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.db import import_claims, import_rows, imports, leases
 from app.db.imports import ImportClaim
-from app.db.leases import GIVEN_UP, LostClaim
+from app.db.leases import IMPORTS, LostClaim
 from app.domain import schedule
 from app.domain.imports import ImportState
 from app.kernel import metrics
@@ -115,7 +115,7 @@ async def _purge(runtime: Runtime, claim: ImportClaim) -> None:
 
 async def _hand_over(runtime: Runtime, claim: ImportClaim, *, failed: bool) -> None:
     now = runtime.now()
-    values: dict[str, Any] = {**GIVEN_UP, "due_at": now}
+    values: dict[str, Any] = {**IMPORTS.ended, "due_at": now}
     if failed:
         values["due_at"] = schedule.next_attempt(claim.attempts, now, runtime.random(), None)
     else:

@@ -17,7 +17,7 @@ from anyio import to_thread
 from app.db import attempts, batches, connections, customers, group_tags, orders, registrations
 from app.db.batches import Claim
 from app.db.ids import new_row_id
-from app.db.leases import GIVEN_UP, LostClaim
+from app.db.leases import BATCHES, LostClaim
 from app.db.registrations import Outcome, SendableRow
 from app.domain.batch import BatchState
 from app.domain.errors import Conflict, NotFound, Unprocessable
@@ -90,7 +90,7 @@ async def mark_uploaded(runtime: Runtime, caller: Caller, batch_id: UUID) -> Non
                 "invalid_state", f"It was marked as uploaded already, at {claim.submitted_at:%F %R} UTC."
             )
         await _upload(runtime, tx, claim, format)
-        await batches.write_claimed(tx, claim, {**GIVEN_UP, "updated_at": now})
+        await batches.write_claimed(tx, claim, {**BATCHES.ended, "updated_at": now})
     log.info("portal_file_uploaded", batch_id=str(batch_id))
 
 
@@ -122,7 +122,7 @@ async def undo_upload(runtime: Runtime, caller: Caller, batch_id: UUID, refusal:
             "due_at": now,
             "failure_code": None if refusal is None else "file_refused_at_portal",
             "failure_said": refusal,
-            **GIVEN_UP,
+            **BATCHES.ended,
             "updated_at": now,
         }
         await batches.write_claimed(tx, claim, values)
@@ -427,5 +427,5 @@ async def _add_attempt(runtime: Runtime, tx: PartnerTx, claim: Claim, attempt_id
 async def _give_back(runtime: Runtime, caller: Caller, claim: Claim) -> None:
     """Releases the claim. No effect if somebody else has claimed the batch meanwhile."""
     async with runtime.transaction(caller) as tx:
-        values = {**GIVEN_UP, "updated_at": runtime.now()}
+        values = {**BATCHES.ended, "updated_at": runtime.now()}
         await batches.update_claimed(tx, claim, values)

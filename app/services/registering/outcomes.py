@@ -8,7 +8,7 @@ from uuid import UUID
 
 from app.db import attempts, batches, customers, group_tags, holds, orders, registrations
 from app.db.batches import Claim, NewBatch
-from app.db.leases import GIVEN_UP, LostClaim
+from app.db.leases import BATCHES, LostClaim
 from app.db.registrations import Outcome, SendableRow, Settled
 from app.domain import schedule
 from app.domain.actor import Principal
@@ -159,7 +159,7 @@ async def _advance_batch(tx: PartnerTx, claim: Claim, following: Next, now: date
         claim,
         {
             "state": following.state.value,
-            **GIVEN_UP,
+            **BATCHES.ended,
             "due_at": following.due_at or now,
             "settled_at": (claim.settled_at or now) if done else None,
             "updated_at": now,
@@ -236,7 +236,7 @@ async def release(
         {
             **(values or {}),
             "due_at": due_at,
-            **GIVEN_UP,
+            **BATCHES.ended,
             "updated_at": now,
         },
     )
@@ -308,5 +308,5 @@ async def hold_batch(runtime: Runtime, claim: Claim) -> None:
         if not reasons:
             await release(tx, claim, now, now)
             return
-        await batches.write_claimed(tx, claim, {**holds.stored(reasons), **GIVEN_UP, "updated_at": now})
+        await batches.write_claimed(tx, claim, {**holds.stored(reasons), **BATCHES.ended, "updated_at": now})
         await publish(tx, await order_news(tx, claim.order_id), now)
