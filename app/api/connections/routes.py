@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
+from app.api import answers
 from app.api.connections import rendering
 from app.api.connections.models import CheckOut, ConnectionIn, ConnectionOut, ConnectionPatch, Connections
 from app.api.contract import fields
@@ -43,12 +44,12 @@ async def create_connection(
     return answer.response
 
 
-@router.get("")
-async def list_connections(runtime: RuntimeOf, caller: ReadsConnections, page: PageOfIds) -> Connections:
+@router.get("", response_model=Connections)
+async def list_connections(
+    runtime: RuntimeOf, caller: ReadsConnections, page: PageOfIds
+) -> Connections | Response:
     found = await connections.list_page(runtime, caller, page)
-    return Connections(
-        items=[rendering.connection(row) for row in found.items], next_page_token=found.next_token
-    )
+    return await answers.page(Connections, found, rendering.connection)
 
 
 @router.get("/{connection_id}")

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
+from app.api import answers
 from app.api.answers import CSV, download
 from app.api.contract.problems import pydantic_error
 from app.api.contract.schema import body_of, upload_of
@@ -149,13 +150,13 @@ def _instructions(given: dict[str, str]) -> Instructions:
     return Instructions(**{**found.model_dump(), "include_hidden": hidden})
 
 
-@router.get("")
+@router.get("", response_model=Imports)
 async def list_imports(
     runtime: RuntimeOf, caller: ReadsOrders, page: PageOfIds, state: ImportState | None = None
-) -> Imports:
+) -> Imports | Response:
     """Newest first."""
     found = await imports.list_page(runtime, caller, page, state=state)
-    return Imports(items=[rendering.import_(view) for view in found.items], next_page_token=found.next_token)
+    return await answers.page(Imports, found, rendering.import_)
 
 
 @router.get("/{import_id}")
@@ -169,7 +170,7 @@ async def get_import(
     return rendering.import_(view)
 
 
-@router.get("/{import_id}/rows")
+@router.get("/{import_id}/rows", response_model=ImportRows)
 async def list_import_rows(
     runtime: RuntimeOf,
     caller: ReadsOrders,
@@ -177,10 +178,10 @@ async def list_import_rows(
     page: PageOfRows,
     verdict: Verdict | None = None,
     code: Annotated[CodeSought | None, Query()] = None,
-) -> ImportRows:
+) -> ImportRows | Response:
     """The rows with their verdicts, in the file's order."""
     found = await imports.rows(runtime, caller, import_id, page, verdict=verdict, code=code)
-    return ImportRows(items=[rendering.row(row) for row in found.items], next_page_token=found.next_token)
+    return await answers.page(ImportRows, found, rendering.row)
 
 
 @router.get("/{import_id}/problems")

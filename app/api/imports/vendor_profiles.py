@@ -4,6 +4,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
+from app.api import answers
 from app.api.contract.schema import body_of
 from app.api.imports import rendering
 from app.api.imports.models import ProfileIn, ProfileOut, ProfilePatch, VendorProfiles
@@ -29,13 +30,13 @@ async def create_profile(
     return answer.response
 
 
-@router.get("")
-async def list_profiles(runtime: RuntimeOf, caller: ReadsOrders, page: PageOfIds) -> VendorProfiles:
+@router.get("", response_model=VendorProfiles)
+async def list_profiles(
+    runtime: RuntimeOf, caller: ReadsOrders, page: PageOfIds
+) -> VendorProfiles | Response:
     """Lists names and sizes. Get one profile to see its definition."""
     found = await vendor_profiles.list_page(runtime, caller, page)
-    return VendorProfiles(
-        items=[rendering.profile_summary(row) for row in found.items], next_page_token=found.next_token
-    )
+    return await answers.page(VendorProfiles, found, rendering.profile_summary)
 
 
 @router.get("/{profile_id}")

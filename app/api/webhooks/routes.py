@@ -63,13 +63,10 @@ async def _shown_to(runtime: Runtime, caller: Caller, key: str | None) -> UUID |
     return None if key is None else await idempotency.lineage(runtime, caller, caller.key_id)
 
 
-@router.get("/webhook-endpoints")
-async def list_endpoints(runtime: RuntimeOf, caller: ReadsWebhooks, page: PageOfIds) -> Endpoints:
+@router.get("/webhook-endpoints", response_model=Endpoints)
+async def list_endpoints(runtime: RuntimeOf, caller: ReadsWebhooks, page: PageOfIds) -> Endpoints | Response:
     found = await endpoints.list_endpoints(runtime, caller, page)
-    return Endpoints(
-        items=[EndpointOut(**rendering.endpoint_fields(row)) for row in found.items],
-        next_page_token=found.next_token,
-    )
+    return await answers.page(Endpoints, found, lambda row: EndpointOut(**rendering.endpoint_fields(row)))
 
 
 @router.get("/webhook-endpoints/{endpoint_id}")
