@@ -187,7 +187,8 @@ class NewBatch:
     uncertain: bool = False
 
 
-_OF_EACH = ("id", "correlation_id", *(field.name for field in fields(NewBatch)))
+_GIVEN = tuple(field.name for field in fields(NewBatch))
+_OF_EACH = ("id", "correlation_id", *_GIVEN)
 _ADD = (
     f"INSERT INTO batches (partner_id, holds, created_at, updated_at, {', '.join(_OF_EACH)}) "
     f"SELECT $1::uuid, $2::text[], $3::timestamptz, $3, {', '.join(_OF_EACH)} "
@@ -205,8 +206,7 @@ async def add(
         new = [replace(batch, state=BatchState.HELD) for batch in new]
     ids = new_row_ids(len(new))
     rows = [
-        (id, uuid4(), *(getattr(batch, field.name) for field in fields(NewBatch)))
-        for id, batch in zip(ids, new, strict=True)
+        (id, uuid4(), *(getattr(batch, name) for name in _GIVEN)) for id, batch in zip(ids, new, strict=True)
     ]
     columns = (list(column) for column in zip(*rows, strict=True))
     await run_raw(tx.session, _ADD, tx.partner_id, sorted(holds), now, *columns)
