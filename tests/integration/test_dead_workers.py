@@ -75,6 +75,14 @@ async def freeze(world: World, process: asyncio.subprocess.Process) -> None:
 # --- killed ---------------------------------------------------------------------------------------
 
 
+async def kill_in_a_call(world: World, log: Path) -> None:
+    """Kills a worker in the call that is held open."""
+    async with worker_process(world, log) as process:
+        await world.until_held_open(within=PATIENCE)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+
+
 async def test_only_dead_workers_that_had_claimed_something_are_named(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -83,10 +91,7 @@ async def test_only_dead_workers_that_had_claimed_something_are_named(
         await sweep.beat(idle.runtime)
         unnamed = idle.runtime.presence.worker_id
     await world.arm({"operation": "append", "kind": "hold", "phase": "before"})
-    async with worker_process(world, tmp_path / "worker.log") as process:
-        await world.until_held_open(within=PATIENCE)
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
+    await kill_in_a_call(world, tmp_path / "worker.log")
     silent = {row["worker_id"] for row in await world.select("SELECT worker_id FROM worker_heartbeats")}
     assert unnamed in silent
     [killed] = silent - {unnamed}
@@ -106,10 +111,7 @@ async def test_a_worker_killed_while_it_redeems_a_refresh_token_costs_its_connec
     partner = await world.partner()
     order = await world.order(partner, tuples(2))
     await world.arm({"operation": "token", "kind": "hold", "phase": "before"})
-    async with worker_process(world, tmp_path / "worker.log") as process:
-        await world.until_held_open(within=PATIENCE)
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
+    await kill_in_a_call(world, tmp_path / "worker.log")
     held = "SELECT token_lease_until FROM connections WHERE token_owner IS NOT NULL"
     [killed] = await world.select(held)
     assert killed["token_lease_until"] - world.clock.now() > 2 * SILENCE
@@ -131,10 +133,7 @@ async def test_a_customers_list_whose_reader_was_killed_is_read_by_another_one(
     partner = await world.partner()
     await world.set_consent(partner.other_tenant_id, given=True)
     await world.arm({"operation": "customers", "kind": "hold", "phase": "before"})
-    async with worker_process(world, tmp_path / "worker.log") as process:
-        await world.until_held_open(within=PATIENCE)
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
+    await kill_in_a_call(world, tmp_path / "worker.log")
     claimed = "SELECT reading_lease_until, customers_due_at FROM connections WHERE reading_owner IS NOT NULL"
     [killed] = await world.select(claimed)
     assert not await customer_readings.read_due(world.runtime), "somebody reads it"
@@ -160,10 +159,7 @@ async def test_a_killed_workers_batch_is_taken_up_while_its_lease_is_far_from_ov
     await world.switch(request_id_dedup=dedup)
     partner, order_id = await order_behind_a_tag(world)
     await world.arm({"operation": "append", "kind": "hold", "phase": phase})
-    async with worker_process(world, tmp_path / "worker.log") as process:
-        await world.until_held_open(within=PATIENCE)
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
+    await kill_in_a_call(world, tmp_path / "worker.log")
     [(owner, lease_until)] = await claims(world)
     assert lease_until is not None
 
@@ -195,10 +191,7 @@ async def test_two_real_workers_one_is_killed_and_the_other_finishes_its_order_w
 ) -> None:
     partner, order_id = await order_behind_a_tag(world)
     await world.arm({"operation": "append", "kind": "hold", "phase": "after"})
-    async with worker_process(world, tmp_path / "killed.log") as killed:
-        await world.until_held_open(within=PATIENCE)
-        killed.send_signal(signal.SIGKILL)
-        await killed.wait()
+    await kill_in_a_call(world, tmp_path / "killed.log")
     [(_, lease_until)] = await claims(world)
     assert lease_until is not None
     # Its heartbeats are more frequent, and so its timeout is shorter, for a quick test.
